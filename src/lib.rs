@@ -1,1 +1,4 @@
-//! placeholder
+//! The Postrider server.
+
+pub mod ids;
+pub mod store;

@@ -1,0 +1,106 @@
+//! The store: the truth about users, conversations and inboxes, and the sequencer that decides them.
+//!
+//! Whoever wants something changed hands over a [`Batch`] of [`Operation`]s. The store decides each of them inside one
+//! atomic commit (may this be? was it answered before? which `seq`, which `position`?), makes it durable, and only then
+//! calls the batch's completion with the [`Outcome`]s and with what is now to be published. Nothing here knows of
+//! connections, frames or other nodes.
+//!
+//! # What every store holds to
+//! - **Durable, then answered.** A completion that gets `Ok` runs after its changes are on stable storage.
+//! - **One order.** Batches are decided in the order in which `commit` took them, and completions run in that order, one
+//!   at a time: an inbox's publications come in the order of their positions.
+//! - **All or nothing.** After a crash a batch is there whole or not at all.
+//! - **Repeatable.** Every operation may be handed over again with the same effect as once (RCPT-2, SEND-4).
+//! - **Reads see only what is durable**, when the caller stays at or below positions that a completion told it.
+//!
+//! # Layout
+//! - [`record`]: the words of this interface: operations, outcomes, entries
+//! - [`memory`]: the reference model: plain maps, obviously right, nothing on disk
+//! - [`engine`]: the sled engine
+//! - [`conformance`]: one suite that every store passes
+
+pub mod conformance;
+pub mod engine;
+pub mod memory;
+pub mod record;
+
+use futures_util::future::BoxFuture;
+
+pub use record::{
+    Admission, Answer, App, Attach, Attached, Committed, Device, InboxEntry, Item, Operation, Outcome, Page, Publication,
+    ReadLimit, Receipt, Received, ReadUpTo, Recipient, Refusal, Send, User,
+};
+
+use crate::ids::{AppId, Position, UserId};
+
+/// Operations that are decided together: all of one connection's wake-up, as a rule. Bounded by the caller.
+pub type Batch = Vec<Operation>;
+
+/// Called once, on the store's own thread and in commit order; it must not block. An error means that nothing of the
+/// batch is promised: it may or may not be there after a restart, and the callers' peers will ask again.
+pub type Completion = Box<dyn FnOnce(Result<Committed, StoreError>) + std::marker::Send>;
+
+/// What every store can do.
+pub trait Store: std::marker::Send + Sync + 'static {
+    /// Hands a batch over and returns once there is room for it; the answer goes to `done`. The store takes batches in
+    /// the order of these calls. `done` is always called, with an error if need be.
+    fn commit(&self, batch: Batch, done: Completion) -> BoxFuture<'_, ()>;
+
+    /// Entries of an inbox with `after < position ≤ up_to`, oldest first, within `limit` (at least one entry if there is
+    /// one). `up_to` is a position that a completion has told: what lies above it may not be durable yet.
+    fn read_inbox(
+        &self,
+        app: AppId,
+        user: UserId,
+        after: Position,
+        up_to: Position,
+        limit: ReadLimit,
+    ) -> BoxFuture<'_, Result<Page, StoreError>>;
+
+    /// The user of this name with its devices, if it exists.
+    fn find_user(&self, app: AppId, name: &str) -> BoxFuture<'_, Result<Option<User>, StoreError>>;
+
+    /// Users whose names come after `after`, in the order of their names, `limit` at most.
+    fn list_users(&self, app: AppId, after: &str, limit: usize) -> BoxFuture<'_, Result<Vec<User>, StoreError>>;
+
+    /// Every app the store has seen.
+    fn list_apps(&self) -> BoxFuture<'_, Result<Vec<App>, StoreError>>;
+
+    /// Finishes what was taken, then refuses everything. Returns when the store's files are closed.
+    fn close(&self) -> BoxFuture<'_, Result<(), StoreError>>;
+}
+
+/// Hands a batch over and waits for its outcomes: for callers that are not in a hurry.
+///
+/// # Errors
+/// As the completion got it.
+pub async fn commit_and_wait(store: &dyn Store, batch: Batch) -> Result<Committed, StoreError> {
+    let (answer, wait) = tokio::sync::oneshot::channel();
+    store.commit(batch, Box::new(move |committed| drop(answer.send(committed)))).await;
+    wait.await.unwrap_or(Err(StoreError::Closed))
+}
+
+/// Why a store did not do what it was asked. Refusals of single operations are not errors: they are [`Outcome`]s.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Another process has the data directory.
+    #[error("the data directory {0} is in use by another postrider; stop that one, or give --data another directory")]
+    Locked(String),
+    /// The directory was written by another version.
+    #[error("the data directory has format {found}; this postrider reads format {expected}: use the version that wrote it")]
+    Format {
+        /// What the directory says.
+        found: u32,
+        /// What this build reads and writes.
+        expected: u32,
+    },
+    /// What was read is not what was written. Nothing of it is served.
+    #[error("the store is damaged: {0}")]
+    Corrupt(String),
+    /// The file system failed. After a failed sync the store takes no more writes.
+    #[error("the store cannot write: {0}; nothing more is acknowledged until a restart")]
+    Io(String),
+    /// The store is closed or closing.
+    #[error("the store is closed")]
+    Closed,
+}
