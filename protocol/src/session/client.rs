@@ -196,7 +196,7 @@ impl Session {
     /// When [`handle_timeout`](Self::handle_timeout) is due.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Duration> {
-        (!self.closed).then(|| self.keepalive.poll_timeout())
+        if self.closed { None } else { self.keepalive.poll_timeout() }
     }
 
     /// The next thing that happened.

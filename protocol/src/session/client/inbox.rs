@@ -120,8 +120,7 @@ impl Inbox {
 
     /// A read mark whose messages are confirmed up to `confirmed` on this connection.
     pub(super) fn take_read(&mut self, confirmed: u64) -> Option<wire::Read> {
-        let (&conversation, mark) =
-            self.reads.iter_mut().find(|(_, mark)| !mark.written && mark.after <= confirmed)?;
+        let (&conversation, mark) = self.reads.iter_mut().find(|(_, mark)| !mark.written && mark.after <= confirmed)?;
         mark.written = true;
         Some(wire::Read { conversation, seq: mark.seq })
     }

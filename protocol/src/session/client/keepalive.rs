@@ -31,15 +31,18 @@ impl Keepalive {
         }
     }
 
-    pub(super) fn poll_timeout(&self) -> Duration {
-        let ping = self.ping_due();
-        self.dead_at().map_or(ping, |dead| dead.min(ping))
+    pub(super) fn poll_timeout(&self) -> Option<Duration> {
+        let ping = (!self.ping_wanted).then(|| self.ping_due());
+        ping.into_iter().chain(self.dead_at()).min()
     }
 
     /// Wants a ping when one is due; true when the peer is to be given up.
     pub(super) fn handle_timeout(&mut self, now: Duration) -> bool {
-        if now >= self.ping_due() {
+        if !self.ping_wanted && now >= self.ping_due() {
             self.ping_wanted = true;
+            self.ping_waiting = true;
+            // From now, not from when it is written: a peer that takes no bytes is as silent as one that sends none.
+            self.waiting_since.get_or_insert(now);
         }
         self.dead_at().is_some_and(|dead| now >= dead)
     }
@@ -48,7 +51,6 @@ impl Keepalive {
         if !std::mem::take(&mut self.ping_wanted) {
             return None;
         }
-        self.ping_waiting = true;
         self.last_token += 1;
         Some(self.last_token)
     }
