@@ -27,8 +27,8 @@ pub mod record;
 use futures_util::future::BoxFuture;
 
 pub use record::{
-    Admission, Answer, App, Attach, Attached, Committed, Device, InboxEntry, Item, Operation, Outcome, Page, Publication,
-    ReadLimit, Receipt, Received, ReadUpTo, Recipient, Refusal, Send, User,
+    Admission, Answer, App, Attach, Attached, Committed, Device, InboxEntry, Item, Operation, Outcome, Page,
+    Publication, ReadLimit, ReadUpTo, Receipt, Received, Recipient, Refusal, Send, User,
 };
 
 use crate::ids::{AppId, Position, UserId};
@@ -87,7 +87,9 @@ pub enum StoreError {
     #[error("the data directory {0} is in use by another postrider; stop that one, or give --data another directory")]
     Locked(String),
     /// The directory was written by another version.
-    #[error("the data directory has format {found}; this postrider reads format {expected}: use the version that wrote it")]
+    #[error(
+        "the data directory has format {found}; this postrider reads format {expected}: use the version that wrote it"
+    )]
     Format {
         /// What the directory says.
         found: u32,
