@@ -1,4 +1,5 @@
 //! The Postrider server.
 
+pub mod config;
 pub mod ids;
 pub mod store;
