@@ -24,8 +24,6 @@ use crate::router::Router;
 /// What connections are bounded by.
 #[derive(Clone, Copy, Debug)]
 pub struct Config {
-    /// Connections at once; what comes above is told `OVERLOADED`.
-    pub max_connections: usize,
     /// From accept to `Welcome`.
     pub login_timeout: Duration,
     /// A logged-in connection that sends nothing for this long is closed.

@@ -28,7 +28,7 @@ use futures_util::future::BoxFuture;
 
 pub use record::{
     Admission, Answer, App, Attach, Attached, Committed, Device, InboxEntry, Item, Operation, Outcome, Page,
-    Publication, ReadLimit, ReadUpTo, Receipt, Received, Recipient, Refusal, Send, User,
+    Publication, ReadLimit, ReadUpTo, Receipt, Received, Recipient, Refusal, Send, Sweep, User,
 };
 
 use crate::ids::{AppId, Position, UserId};
