@@ -8,4 +8,7 @@
 
 mod support;
 
+mod devices;
+mod misuse;
+mod receipts;
 mod sending;

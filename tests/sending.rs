@@ -14,7 +14,10 @@ async fn a_message_is_acked_delivered_and_read_from_end_to_end() {
     let ack = alice.next_ack().await;
     assert_eq!((ack.send_id, ack.seq), (1, 1));
     let (position, message) = bob.next_message().await;
-    assert_eq!((message.sender.as_str(), message.recipient.as_str(), &message.content[..]), ("alice", "bob", &b"hello"[..]));
+    assert_eq!(
+        (message.sender.as_str(), message.recipient.as_str(), &message.content[..]),
+        ("alice", "bob", &b"hello"[..])
+    );
     assert_eq!((message.conversation, message.seq, message.time), (ack.conversation, ack.seq, ack.time));
 
     bob.confirm(position).await;

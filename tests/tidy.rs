@@ -22,9 +22,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("telemetry", &["config"]),
     (
         "app",
-        &[
-            "ids", "clock", "tenant", "store", "hub", "bus", "router", "net", "admin", "sweeper", "config", "telemetry",
-        ],
+        &["ids", "clock", "tenant", "store", "hub", "bus", "router", "net", "admin", "sweeper", "config", "telemetry"],
     ),
     ("cli", &["admin", "app", "config", "telemetry"]),
 ];
@@ -135,7 +133,8 @@ fn only_the_composition_root_names_concrete_backends() {
 fn the_protocol_is_pure() {
     for (path, text) in rust_files("protocol/src") {
         for impure in ["tokio", "std::net", "std::fs", "Instant", "SystemTime", "rand::", "aws_lc_rs", "std::thread"] {
-            let named = text.lines().filter(|line| !line.trim_start().starts_with("//")).any(|line| line.contains(impure));
+            let named =
+                text.lines().filter(|line| !line.trim_start().starts_with("//")).any(|line| line.contains(impure));
             assert!(!named, "{path} names {impure}");
         }
     }
