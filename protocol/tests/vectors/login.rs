@@ -1,5 +1,7 @@
 //! The example of a login proof (LOGIN-6), with everything that goes into it.
 
+use std::fmt::Write as _;
+
 use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
 use postrider_protocol::limits::{EXPORTER_BYTES, EXPORTER_LABEL, NONCE_BYTES};
 use postrider_protocol::proof::signed_bytes;
@@ -50,6 +52,28 @@ pub fn file() -> File {
         signature: to_hex(signature.as_ref()),
         proof_frame: to_hex(&client(client_frame::Body::Proof(proof)).to_bytes()),
     }
+}
+
+/// The example as SPEC.md shows it.
+pub fn as_markdown() -> String {
+    let File { seed, public_key, exporter, nonce, app, user, device, signed_bytes, signature, .. } = file();
+    let rows = [
+        ("secret key (RFC 8032 seed)", seed),
+        ("public key", public_key),
+        ("TLS exporter", exporter),
+        ("nonce", nonce),
+        ("app, user, device", format!("{app}, {user}, {device}")),
+        ("signed bytes", signed_bytes),
+        ("signature", signature),
+    ];
+    let mut text = String::from("```text\n");
+    for (name, value) in rows {
+        writeln!(text, "{name}").expect("a string takes it");
+        for line in value.chars().collect::<Vec<_>>().chunks(64) {
+            writeln!(text, "  {}", line.iter().collect::<String>()).expect("a string takes it");
+        }
+    }
+    text + "```\n"
 }
 
 /// Checks what the file says with nothing but what the file says.

@@ -1,6 +1,6 @@
 //! The golden vectors of `protocol/vectors/`: made from the values in this folder, compared with the files, and read back
 //! from the files as a client in another language reads them. `BLESS=1 cargo test -p postrider-protocol --test vectors`
-//! rewrites the files and the worked session in SPEC.md.
+//! rewrites the files and the worked examples in SPEC.md.
 //!
 //! # Layout
 //! - [`files`]: how a vector is written down: proto3 JSON, hex, blessing
@@ -43,6 +43,7 @@ fn compare_or_bless() {
     files::check("vectors/session.json", &files::pretty(&session::file()));
     files::check("vectors/proof.json", &files::pretty(&login::file()));
     files::check_spec_section("session: made from vectors/session.json", "session", &session::as_markdown());
+    files::check_spec_section("proof: made from vectors/proof.json", "proof", &login::as_markdown());
 }
 
 #[test]
