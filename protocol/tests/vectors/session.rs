@@ -168,7 +168,7 @@ pub fn as_markdown() -> String {
         match step {
             Step::Event { connection, event, note } => {
                 let note = if note.is_empty() { String::new() } else { format!(" ({note})") };
-                writeln!(text, "[{connection}] {event}{note}\n").unwrap();
+                writeln!(text, "[{connection}] {event}{note}\n").expect("a string takes it");
             }
             Step::Frame { connection, direction, arrives, note, json, hex } => {
                 let arrow = match direction {
@@ -177,12 +177,14 @@ pub fn as_markdown() -> String {
                 };
                 let lost = if arrives { "" } else { " LOST:" };
                 let note = if note.is_empty() { String::new() } else { format!("  # {note}") };
-                writeln!(text, "[{connection}] {arrow}{lost}{note}").unwrap();
-                writeln!(text, "  {}", serde_json::to_string(&json).unwrap()).unwrap();
+                writeln!(text, "[{connection}] {arrow}{lost}{note}").expect("a string takes it");
+                writeln!(text, "  {}", serde_json::to_string(&json).expect("vectors are JSON"))
+                    .expect("a string takes it");
                 let (prefix, body) = hex.split_at(8);
                 for (index, line) in body.as_bytes().chunks(96).enumerate() {
                     let prefix = if index == 0 { prefix } else { "        " };
-                    writeln!(text, "  {prefix} {}", std::str::from_utf8(line).unwrap()).unwrap();
+                    writeln!(text, "  {prefix} {}", std::str::from_utf8(line).expect("hex"))
+                        .expect("a string takes it");
                 }
                 text.push('\n');
             }
