@@ -88,10 +88,10 @@ async fn the_inbox_is_trimmed_when_all_devices_have_passed() {
     alice.next_delivered("Bob").await;
     assert_eq!(waiting().await, 1, "the tablet has not passed");
     tablet.confirm(position).await;
-    // The commit that trims is answered to nobody; an answered one behind it shows that it is done.
-    tablet.send("alice", "done").await;
-    tablet.next_ack().await;
-    assert_eq!(waiting().await, 0);
+    // The commit that trims is answered to nobody.
+    while waiting().await > 0 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
 }
 
 #[tokio::test]

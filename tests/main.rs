@@ -8,6 +8,7 @@
 
 mod support;
 
+mod conversations;
 mod devices;
 mod misuse;
 mod receipts;

@@ -17,8 +17,6 @@ use tokio_rustls::client::TlsStream;
 
 use super::TestServer;
 
-pub use postrider_protocol::wire::client_frame::Body as body;
-
 /// Longer than anything takes here, unless it does not come at all.
 const PATIENCE: Duration = Duration::from_secs(10);
 
