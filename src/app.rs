@@ -111,8 +111,8 @@ impl Server {
     /// As [`start`](Self::start).
     pub async fn start_with(config: Config, clock: Clock) -> Result<Self, StartError> {
         let first_run = !config.data.exists();
-        let data = std::path::absolute(&config.data)
-            .map_err(|error| StartError::Data { data: config.data.clone(), error })?;
+        let data =
+            std::path::absolute(&config.data).map_err(|error| StartError::Data { data: config.data.clone(), error })?;
         let engine = EngineConfig {
             path: data.clone(),
             cache_bytes: config.store.cache_bytes,
@@ -267,9 +267,8 @@ impl Server {
         let drained = tokio::time::timeout(grace, async {
             // Logins that were under way when accepting stopped take their seats meanwhile: they are told, too.
             while !self.connections.is_empty() {
-                self.hub.close_all(|| {
-                    CodedError::new(ErrorCode::ShuttingDown).after_ms(self.clock.random_up_to(spread))
-                });
+                self.hub
+                    .close_all(|| CodedError::new(ErrorCode::ShuttingDown).after_ms(self.clock.random_up_to(spread)));
                 tokio::select! {
                     () = self.connections.wait() => {}
                     () = tokio::time::sleep(Duration::from_millis(100)) => {}

@@ -107,51 +107,13 @@ impl Model {
     }
 
     fn decide_one(&mut self, operation: &Operation, published: &mut Vec<Publication>) -> Result<Outcome, Refusal> {
-        let mut within = |id: AppId, otherwise: Refusal| match self.apps.get_mut(&id) {
-            Some(app) => Ok(Deciding { id, app, published }),
-            None => Err(otherwise),
+        let id = match operation {
+            Operation::EnsureApp(name) => return Ok(Outcome::App(self.ensure_app(name))),
+            within => within.app().unwrap_or_default(),
         };
-        match operation {
-            Operation::EnsureApp(name) => Ok(Outcome::App(self.ensure_app(name))),
-            Operation::Attach(attach) => within(attach.app, Refusal::UnknownApp)?.attach(attach).map(Outcome::Attached),
-            Operation::Send(send) => within(send.app, Refusal::DeviceExpired)?.send(send).map(Outcome::Answer),
-            Operation::Received(received) => within(received.app, Refusal::DeviceExpired)?.received(received),
-            Operation::ReadUpTo(read) => within(read.app, Refusal::DeviceExpired)?.read_up_to(read),
-            Operation::AddUser { app, name } => {
-                let app = within(*app, Refusal::UnknownApp)?.app;
-                if app.user_named(name).is_none() {
-                    app.make_user(name);
-                }
-                Ok(Outcome::Done)
-            }
-            Operation::RemoveUser { app, name } => {
-                let app = within(*app, Refusal::NotAccepted)?.app;
-                let user = app.user_named(name).ok_or(Refusal::NotAccepted)?;
-                app.users.remove(&user);
-                Ok(Outcome::Done)
-            }
-            Operation::AddCode { app, user, hash, expires } => {
-                let app = within(*app, Refusal::NotAccepted)?.app;
-                let user = app.user_named(user).ok_or(Refusal::NotAccepted)?;
-                let codes = &mut app.user(user).codes;
-                codes.retain(|(known, _)| known != hash);
-                codes.push((*hash, *expires));
-                if codes.len() > MAX_CODES {
-                    codes.remove(0);
-                }
-                Ok(Outcome::Done)
-            }
-            Operation::RevokeDevice { app, user, device } => {
-                let mut deciding = within(*app, Refusal::NotAccepted)?;
-                let user = deciding.app.user_named(user).ok_or(Refusal::NotAccepted)?;
-                let device = deciding.app.device_named(user, device).ok_or(Refusal::NotAccepted)?;
-                deciding.remove_device(user, device);
-                Ok(Outcome::Revoked(device))
-            }
-            Operation::Sweep(sweep) => match within(sweep.app, Refusal::UnknownApp) {
-                Ok(mut deciding) => Ok(deciding.sweep(sweep)),
-                Err(_) => Ok(Outcome::Swept { next: None, devices: 0, entries: 0 }),
-            },
+        match self.apps.get_mut(&id) {
+            Some(app) => Deciding { id, app, published }.decide(operation),
+            None => without_app(operation),
         }
     }
 
@@ -162,6 +124,18 @@ impl Model {
         let id = AppId(self.apps.len() as u32 + 1);
         self.apps.insert(id, AppState { name: name.to_owned(), ..AppState::default() });
         id
+    }
+}
+
+/// What is answered in an app that does not exist.
+fn without_app(operation: &Operation) -> Result<Outcome, Refusal> {
+    match operation {
+        Operation::Send(_) | Operation::Received(_) | Operation::ReadUpTo(_) => Err(Refusal::DeviceExpired),
+        Operation::RemoveUser { .. } | Operation::AddCode { .. } | Operation::RevokeDevice { .. } => {
+            Err(Refusal::NotAccepted)
+        }
+        Operation::Sweep(_) => Ok(Outcome::Swept { next: None, devices: 0, entries: 0 }),
+        Operation::EnsureApp(_) | Operation::Attach(_) | Operation::AddUser { .. } => Err(Refusal::UnknownApp),
     }
 }
 
@@ -222,6 +196,44 @@ impl ConversationState {
 }
 
 impl Deciding<'_> {
+    fn decide(&mut self, operation: &Operation) -> Result<Outcome, Refusal> {
+        match operation {
+            Operation::EnsureApp(_) => unreachable!("made before there is an app to decide in"),
+            Operation::Attach(attach) => self.attach(attach).map(Outcome::Attached),
+            Operation::Send(send) => self.send(send).map(Outcome::Answer),
+            Operation::Received(received) => self.received(received),
+            Operation::ReadUpTo(read) => self.read_up_to(read),
+            Operation::AddUser { name, .. } => {
+                if self.app.user_named(name).is_none() {
+                    self.app.make_user(name);
+                }
+                Ok(Outcome::Done)
+            }
+            Operation::RemoveUser { name, .. } => {
+                let user = self.app.user_named(name).ok_or(Refusal::NotAccepted)?;
+                self.app.users.remove(&user);
+                Ok(Outcome::Done)
+            }
+            Operation::AddCode { user, hash, expires, .. } => {
+                let user = self.app.user_named(user).ok_or(Refusal::NotAccepted)?;
+                let codes = &mut self.app.user(user).codes;
+                codes.retain(|(known, _)| known != hash);
+                codes.push((*hash, *expires));
+                if codes.len() > MAX_CODES {
+                    codes.remove(0);
+                }
+                Ok(Outcome::Done)
+            }
+            Operation::RevokeDevice { user, device, .. } => {
+                let user = self.app.user_named(user).ok_or(Refusal::NotAccepted)?;
+                let device = self.app.device_named(user, device).ok_or(Refusal::NotAccepted)?;
+                self.remove_device(user, device);
+                Ok(Outcome::Revoked(device))
+            }
+            Operation::Sweep(sweep) => Ok(self.sweep(sweep)),
+        }
+    }
+
     fn send(&mut self, send: &Send) -> Result<Answer, Refusal> {
         let device = self.app.device(send.user, send.device).ok_or(Refusal::DeviceExpired)?;
         let id = send.send_id;
