@@ -101,18 +101,17 @@ enum Goodbye {
 }
 
 impl Session {
-    fn new(welcome: &wire::Welcome, hello_cursor: u64, now: Duration) -> Self {
+    fn new(welcome: &wire::Welcome, now: Duration) -> Self {
         let idle = welcome.idle_timeout_ms.max(limits::MIN_IDLE_TIMEOUT_MS);
         let window = usize::try_from(welcome.send_window).unwrap_or(usize::MAX);
-        let start = welcome.cursor.max(hello_cursor);
         Self {
             events: VecDeque::new(),
             keepalive: Keepalive::new(Duration::from_millis(idle.into()), now),
             next_send: 0,
             in_flight: 0,
             send_window: window.clamp(1, limits::SEND_WINDOW),
-            delivered: start,
-            told: start,
+            delivered: welcome.cursor,
+            told: welcome.cursor,
             links_wanted: 0,
             links_waiting: 0,
             goodbye: Goodbye::Unsaid,
@@ -152,16 +151,11 @@ impl Session {
             return Ok(());
         }
         match frame.body {
-            Some(server_frame::Body::Ack(ack)) => {
-                if self.answered(ack.send_id, device) {
-                    self.events.push_back(Event::Acked(ack));
-                }
-            }
+            Some(server_frame::Body::Ack(ack)) => self.answered(ack.send_id, Event::Acked(ack), device),
             Some(server_frame::Body::Refused(refused)) => {
-                if self.answered(refused.send_id, device) {
-                    let error = refused.error.unwrap_or_default();
-                    self.events.push_back(Event::Refused { send_id: refused.send_id, error });
-                }
+                let send_id = refused.send_id;
+                let error = refused.error.unwrap_or_default();
+                self.answered(send_id, Event::Refused { send_id, error }, device);
             }
             Some(server_frame::Body::Deliver(deliver)) => self.delivered(deliver, device),
             Some(server_frame::Body::CaughtUp(_)) => self.events.push_back(Event::CaughtUp),
@@ -281,13 +275,12 @@ impl Session {
         }
     }
 
-    /// True if the answer is news: to a send that was written here and was not answered before.
-    fn answered(&mut self, send_id: u64, device: &mut Device) -> bool {
-        let news = send_id < self.next_send && device.outbox.answer(send_id);
-        if news {
+    /// An answer counts if it is news: to a send that was written here and was not answered before.
+    fn answered(&mut self, send_id: u64, event: Event, device: &mut Device) {
+        if send_id < self.next_send && device.outbox.answer(send_id) {
             self.in_flight -= 1;
+            self.events.push_back(event);
         }
-        news
     }
 
     fn has_unwritten(&self, device: &Device) -> bool {

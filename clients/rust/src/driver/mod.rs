@@ -83,7 +83,8 @@ pub(crate) async fn start(options: Options, store: Box<dyn StateStore>) -> Resul
     let needs_key = !matches!(options.login, Login::Open);
     let may_make_key = matches!(options.login, Login::Enroll { .. });
     let loaded = tokio::task::spawn_blocking(move || load(store, owner, needs_key, may_make_key)).await;
-    let (store, saved, key) = loaded.map_err(|error| Error::Options(format!("the state store failed: {error}")))??;
+    let Loaded { store, saved, key } =
+        loaded.map_err(|error| Error::Options(format!("the state store failed: {error}")))??;
 
     let capacity = options.window as usize + OTHER_EVENTS;
     let (sends, new_sends) = mpsc::channel(limits::SEND_WINDOW);
@@ -125,12 +126,7 @@ pub(crate) async fn start(options: Options, store: Box<dyn StateStore>) -> Resul
 }
 
 /// Reads the state, claims it for this device, and sees to it that there is a key where one is needed.
-fn load(
-    mut store: Box<dyn StateStore>,
-    owner: Owner,
-    needs_key: bool,
-    may_make_key: bool,
-) -> Result<(Box<dyn StateStore>, Saved, Option<DeviceKey>), Error> {
+fn load(mut store: Box<dyn StateStore>, owner: Owner, needs_key: bool, may_make_key: bool) -> Result<Loaded, Error> {
     let saved = store.load()?;
     match &saved.owner {
         None => store.commit(&[Change::Owner(owner)])?,
@@ -155,7 +151,13 @@ fn load(
         }
         _ => None,
     };
-    Ok((store, saved, key))
+    Ok(Loaded { store, saved, key })
+}
+
+struct Loaded {
+    store: Box<dyn StateStore>,
+    saved: Saved,
+    key: Option<DeviceKey>,
 }
 
 struct Driver {

@@ -76,7 +76,7 @@ impl Inbox {
             return false;
         }
         let covers = |entry: &&Unconfirmed| entry.conversation == conversation && entry.seq <= seq;
-        let after = self.unconfirmed.iter().rev().find(covers).map_or(0, |entry| entry.position);
+        let after = self.unconfirmed.iter().rev().find(covers).map_or(self.confirmed, |entry| entry.position);
         self.reads.insert(conversation, ReadMark { seq, after, written: false });
         true
     }

@@ -64,7 +64,6 @@ pub enum LoginStep {
 #[derive(Debug)]
 pub struct Login {
     device_id: u64,
-    cursor: u64,
     transmit: Option<client_frame::Body>,
     proof: Proof,
 }
@@ -90,19 +89,18 @@ impl Login {
                 (hello::Method::Enroll(wire::EnrollLogin { code, public_key }), Proof::Unchallenged)
             }
         };
-        let cursor = device.inbox.confirmed();
         let hello = wire::Hello {
             version: limits::VERSION,
             app: request.app,
             user: request.user,
             device: request.device,
             device_id: request.device_id,
-            cursor,
+            cursor: device.inbox.confirmed(),
             window: request.window,
             agent: request.agent,
             method: Some(method),
         };
-        Self { device_id: request.device_id, cursor, transmit: Some(client_frame::Body::Hello(hello)), proof }
+        Self { device_id: request.device_id, transmit: Some(client_frame::Body::Hello(hello)), proof }
     }
 
     /// Appends what is to be written; true if it appended anything.
@@ -157,7 +155,7 @@ impl Login {
         device.inbox.handle_welcome(&welcome);
         let too_large = |error: super::PushError| CodedError::with(ErrorCode::FrameTooLarge, error.to_string());
         device.outbox.handle_welcome(&welcome).map_err(too_large)?;
-        let session = Session::new(&welcome, self.cursor, now);
+        let session = Session::new(&welcome, now);
         Ok(LoginStep::LoggedIn(Box::new(session), Box::new(welcome)))
     }
 }
