@@ -1,6 +1,6 @@
 //! The flags of operator commands: which running server, and which of its apps.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 
@@ -28,7 +28,7 @@ impl OperatorFlags {
     /// # Errors
     /// When the configuration is not right.
     pub fn admin(&self) -> Result<(Admin, Config), Failure> {
-        let flags: Vec<Override> = self.data.iter().map(data_flag).collect();
+        let flags: Vec<Override> = self.data.iter().map(|data| data_flag(data)).collect();
         let config = config::load(self.config.as_deref(), &flags)?.config;
         Ok((Admin::new(&config.data), config))
     }
@@ -60,6 +60,6 @@ impl AppFlag {
 }
 
 /// `--data` as a layer of the configuration.
-pub fn data_flag(data: &PathBuf) -> Override {
+pub fn data_flag(data: &Path) -> Override {
     Override { key: "data", flag: "--data", value: toml::Value::from(data.to_string_lossy().into_owned()) }
 }

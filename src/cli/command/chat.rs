@@ -11,7 +11,7 @@ use futures_util::stream::FuturesOrdered;
 use postrider_client::{Ack, Client, Event, Message, SendError, Sending, To, content};
 use postrider_protocol::name;
 
-use crate::cli::command::listen::{connection_for_people, message_for_people};
+use crate::cli::command::listen::{after, connection_for_people, message_for_people};
 use crate::cli::exit::{EXIT_CODES, Exit, Failure};
 use crate::cli::print::escape;
 use crate::cli::signals::Signals;
@@ -49,8 +49,7 @@ pub async fn run(Chat { user, to, target }: Chat) -> Result<Exit, Failure> {
         name::check("the recipient's name", to).map_err(|bad| Failure::usage(bad.detail))?;
     }
     let mut signals = Signals::listen()?;
-    let connecting =
-        target::connect(&target, &user, |options| options.close_timeout(Duration::from_secs(2)));
+    let connecting = target::connect(&target, &user, |options| options.close_timeout(Duration::from_secs(2)));
     let Connected { client, mut events, device } = tokio::select! {
         connected = connecting => connected?,
         _ = signals.next() => return Ok(Exit::Ok),
@@ -59,7 +58,7 @@ pub async fn run(Chat { user, to, target }: Chat) -> Result<Exit, Failure> {
     let mut chat = Conversation { user: user.user, client, terminal, peer: to, unread: HashMap::new(), ended: false };
     let mut answers: FuturesOrdered<Sending> = FuturesOrdered::new();
     chat.greet()?;
-    let mut last_answers = Box::pin(std::future::pending().left_future());
+    let mut last_answers = Box::pin(after(None));
     while !chat.ended || !answers.is_empty() {
         tokio::select! {
             biased;
@@ -76,7 +75,7 @@ pub async fn run(Chat { user, to, target }: Chat) -> Result<Exit, Failure> {
                     answers.push_back(sending);
                 }
                 if chat.ended {
-                    last_answers.set(tokio::time::sleep(LAST_ANSWERS).right_future());
+                    last_answers = Box::pin(after(Some(LAST_ANSWERS)));
                 }
             }
         }

@@ -134,7 +134,7 @@ async fn work(
                 Some(Event::Stopped(error)) => return Err(target::explain(error, &send.user.user, device)),
                 Some(event) => {
                     tally.happened(&event, device)?;
-                    if let Some(position) = tally.to_confirm() {
+                    if let Some(position) = tally.take_confirmable() {
                         client.confirm(position).await?;
                     }
                 }
@@ -142,7 +142,7 @@ async fn work(
             },
         }
     }
-    if let Some(position) = tally.to_confirm_at_last() {
+    if let Some(position) = tally.take_last_confirmable() {
         client.confirm(position).await?;
     }
     Ok(())

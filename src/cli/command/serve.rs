@@ -50,7 +50,7 @@ pub async fn run(serve: Serve) -> Result<Exit, Failure> {
 
 impl Serve {
     fn overrides(&self) -> Vec<Override> {
-        let mut flags: Vec<Override> = self.data.iter().map(data_flag).collect();
+        let mut flags: Vec<Override> = self.data.iter().map(|data| data_flag(data)).collect();
         if !self.listen.is_empty() {
             let value = Value::from(self.listen.clone());
             flags.push(Override { key: "listen.address", flag: "--listen", value });
@@ -164,7 +164,9 @@ fn few_files(config: &Config) -> Option<String> {
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum?;
     let wanted = if config.listen.max_connections == 0 { FEW_FILES } else { u64::from(config.listen.max_connections) };
     (limit < wanted).then(|| {
-        format!("the open-file limit is {limit}, which is about as many connections; `ulimit -n {wanted}` before starting")
+        format!(
+            "the open-file limit is {limit}, which is about as many connections; `ulimit -n {wanted}` before starting"
+        )
     })
 }
 

@@ -97,7 +97,7 @@ impl Drop for Editor {
     fn drop(&mut self) {
         if let Some(before) = &self.before {
             // Nothing can be done about a terminal that is gone.
-            drop(tcsetattr(std::io::stdin(), OptionalActions::Now, before));
+            let _ = tcsetattr(std::io::stdin(), OptionalActions::Now, before);
         }
     }
 }

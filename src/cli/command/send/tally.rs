@@ -128,12 +128,12 @@ impl Tally {
     }
 
     /// A position to confirm now, if enough has gathered.
-    pub fn to_confirm(&mut self) -> Option<u64> {
-        if self.confirm.since < CONFIRM_EVERY { None } else { self.to_confirm_at_last() }
+    pub fn take_confirmable(&mut self) -> Option<u64> {
+        if self.confirm.since < CONFIRM_EVERY { None } else { self.take_last_confirmable() }
     }
 
     /// A position to confirm at the end.
-    pub fn to_confirm_at_last(&mut self) -> Option<u64> {
+    pub fn take_last_confirmable(&mut self) -> Option<u64> {
         (std::mem::take(&mut self.confirm.since) > 0).then_some(self.confirm.position)
     }
 
@@ -147,7 +147,9 @@ impl Tally {
         let rate = (self.acked + self.refused) as f64 / elapsed.max(0.001);
         print::line(&format!("{} acked, {} refused in {elapsed:.1} s ({rate:.0}/s)", self.acked, self.refused))?;
         match self.wait {
-            Wait::Delivered if self.acked > 0 && self.is_satisfied() && !self.expired => print::line("✓✓ all delivered"),
+            Wait::Delivered if self.acked > 0 && self.is_satisfied() && !self.expired => {
+                print::line("✓✓ all delivered")
+            }
             Wait::Read if self.acked > 0 && self.is_satisfied() && !self.expired => print::line("✓✓ all read"),
             _ => Ok(()),
         }
@@ -234,7 +236,8 @@ impl Tally {
     fn show_marks(&mut self, conversation: u64) -> io::Result<()> {
         let Some(marks) = self.conversations.get_mut(&conversation) else { return Ok(()) };
         let reached = [Wait::Read, Wait::Delivered].into_iter().find(|step| marks.reached(*step) >= marks.sent);
-        let Some(step) = reached.filter(|_| marks.sent > 0 && !self.json && !self.quiet && self.wait != Wait::Ack) else {
+        let Some(step) = reached.filter(|_| marks.sent > 0 && !self.json && !self.quiet && self.wait != Wait::Ack)
+        else {
             return Ok(());
         };
         if marks.shown.replace((step, marks.sent)) == Some((step, marks.sent)) {
@@ -308,13 +311,13 @@ mod tests {
         };
         waiting.happened(&Event::Message(message), "d").unwrap();
         waiting.happened(&Event::Delivered(receipt(3, "bob", 2)), "d").unwrap();
-        assert_eq!(waiting.to_confirm(), None);
-        assert_eq!(waiting.to_confirm_at_last(), Some(1));
-        assert_eq!(waiting.to_confirm_at_last(), None);
+        assert_eq!(waiting.take_confirmable(), None);
+        assert_eq!(waiting.take_last_confirmable(), Some(1));
+        assert_eq!(waiting.take_last_confirmable(), None);
 
         let mut hasty = tally(Wait::Ack);
         hasty.happened(&Event::Delivered(receipt(1, "bob", 1)), "d").unwrap();
-        assert_eq!(hasty.to_confirm_at_last(), None);
+        assert_eq!(hasty.take_last_confirmable(), None);
     }
 
     #[test]
