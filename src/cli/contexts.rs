@@ -138,9 +138,7 @@ fn check_name(name: &str) -> Result<(), Failure> {
     if (1..=64).contains(&name.len()) && name.chars().all(plain) && !name.starts_with('.') {
         return Ok(());
     }
-    Err(Failure::usage(format!(
-        "{name:?} cannot name a context; use 1 to 64 of a-z, A-Z, 0-9, - _ and . (not first)"
-    )))
+    Err(Failure::usage(format!("{name:?} cannot name a context; use 1 to 64 of a-z, A-Z, 0-9, - _ and . (not first)")))
 }
 
 fn cannot_write(path: &std::path::Path, error: &io::Error) -> Failure {

@@ -55,7 +55,9 @@ pub fn next_new(directory: &Path) -> Result<Chosen, Failure> {
         }
     }
     let count = 2 * MAX_DEVICES;
-    Err(Failure::other(format!("{count} processes run as this user here already; end one, or choose with --device NAME")))
+    Err(Failure::other(format!(
+        "{count} processes run as this user here already; end one, or choose with --device NAME"
+    )))
 }
 
 /// The device of this name, new or not.

@@ -148,10 +148,12 @@ pub fn is_forgotten(error: &Error) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use postrider_protocol::error::CodedError;
+
     use super::*;
 
     fn server_says(code: ErrorCode) -> Error {
-        Error::Server((&code.into()).into())
+        Error::Server((&CodedError::new(code)).into())
     }
 
     #[test]

@@ -61,12 +61,6 @@ impl Home {
         self.directory.join("current")
     }
 
-    /// Where the lines typed in `chat` are kept.
-    #[must_use]
-    pub fn history(&self) -> PathBuf {
-        self.directory.join("history")
-    }
-
     /// Where the devices of a user of an app of a server are.
     #[must_use]
     pub fn devices(&self, server: &str, app: &str, user: &str) -> PathBuf {

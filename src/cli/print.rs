@@ -62,7 +62,7 @@ fn replace(text: &str, escaped: impl Fn(&mut String, char) -> std::fmt::Result) 
     for c in text.chars() {
         if is_dangerous(c) {
             // Writing to a string cannot fail.
-            drop(escaped(&mut out, c));
+            let _ = escaped(&mut out, c);
         } else {
             out.push(c);
         }

@@ -167,6 +167,8 @@ fn choose(home: &Home, context: &Context, user: &UserFlags) -> Result<Chosen, Fa
 
 #[cfg(test)]
 mod tests {
+    use postrider_protocol::error::CodedError;
+
     use super::*;
 
     fn contexts() -> (tempfile::TempDir, Contexts) {
@@ -211,7 +213,7 @@ mod tests {
 
     #[test]
     fn a_lost_device_is_told_with_the_way_on() {
-        let error = Error::Server((&postrider_client::ErrorCode::CursorAhead.into()).into());
+        let error = Error::Server((&CodedError::new(postrider_client::ErrorCode::CursorAhead)).into());
         let failure = explain(error, "alice", "cli-1");
         assert_eq!(failure.exit, Exit::Login);
         assert!(failure.message.contains("--forget") && !failure.message.contains('\n'));
