@@ -1,2 +1,7 @@
-//! The one binary.
-fn main() {}
+//! The one binary: arguments in, one command run.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    postrider::cli::run()
+}

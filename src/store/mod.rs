@@ -17,9 +17,10 @@
 //! - [`record`]: the words of this interface: operations, outcomes, entries
 //! - [`memory`]: the reference model: plain maps, obviously right, nothing on disk
 //! - [`engine`]: the sled engine
-//! - [`conformance`]: one suite that every store passes
+//! - `conformance`: one suite that every store passes
 
-pub mod conformance;
+#[cfg(test)]
+mod conformance;
 pub mod engine;
 pub mod memory;
 pub mod record;
@@ -27,8 +28,8 @@ pub mod record;
 use futures_util::future::BoxFuture;
 
 pub use record::{
-    Admission, Answer, App, Attach, Attached, Committed, Device, InboxEntry, Item, Operation, Outcome, Page, Publication,
-    ReadLimit, Receipt, Received, ReadUpTo, Recipient, Refusal, Send, User,
+    Admission, Answer, App, Attach, Attached, Committed, Device, InboxEntry, Item, Operation, Outcome, Page,
+    Publication, ReadLimit, ReadUpTo, Receipt, Received, Recipient, Refusal, Send, Sweep, User,
 };
 
 use crate::ids::{AppId, Position, UserId};
@@ -36,14 +37,15 @@ use crate::ids::{AppId, Position, UserId};
 /// Operations that are decided together: all of one connection's wake-up, as a rule. Bounded by the caller.
 pub type Batch = Vec<Operation>;
 
-/// Called once, on the store's own thread and in commit order; it must not block. An error means that nothing of the
-/// batch is promised: it may or may not be there after a restart, and the callers' peers will ask again.
+/// Called once, in commit order and on the store's own thread (where the store has one and is not closed); it must not
+/// block. An error means that nothing of the batch is promised: it may or may not be there after a restart, and the
+/// callers' peers will ask again.
 pub type Completion = Box<dyn FnOnce(Result<Committed, StoreError>) + std::marker::Send>;
 
 /// What every store can do.
 pub trait Store: std::marker::Send + Sync + 'static {
     /// Hands a batch over and returns once there is room for it; the answer goes to `done`. The store takes batches in
-    /// the order of these calls. `done` is always called, with an error if need be.
+    /// the order of these calls when each is awaited before the next. `done` is always called, with an error if need be.
     fn commit(&self, batch: Batch, done: Completion) -> BoxFuture<'_, ()>;
 
     /// Entries of an inbox with `after < position ≤ up_to`, oldest first, within `limit` (at least one entry if there is
@@ -87,7 +89,9 @@ pub enum StoreError {
     #[error("the data directory {0} is in use by another postrider; stop that one, or give --data another directory")]
     Locked(String),
     /// The directory was written by another version.
-    #[error("the data directory has format {found}; this postrider reads format {expected}: use the version that wrote it")]
+    #[error(
+        "the data directory has format {found}; this postrider reads format {expected}: use the version that wrote it"
+    )]
     Format {
         /// What the directory says.
         found: u32,

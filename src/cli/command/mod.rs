@@ -1,0 +1,12 @@
+//! One file a command.
+
+pub mod chat;
+pub mod config;
+pub mod context;
+pub mod device;
+pub mod enroll;
+pub mod listen;
+pub mod send;
+pub mod serve;
+pub mod status;
+pub mod user;

@@ -1,0 +1,236 @@
+//! `postrider serve`: runs the server, and says where it is and what to type next.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use toml::Value;
+
+use crate::app::Server;
+use crate::cli::contexts::{Context, Contexts, LOCAL};
+use crate::cli::exit::{Exit, Failure};
+use crate::cli::home::Home;
+use crate::cli::operator::data_flag;
+use crate::cli::print;
+use crate::config::{self, Config, LogFormat, LoginMethod, Override};
+use crate::telemetry;
+
+/// Below this many open files a server that is to take as many connections as it can is worth a warning.
+const FEW_FILES: u64 = 10_000;
+
+/// Run the server
+#[derive(Args, Debug)]
+pub struct Serve {
+    /// The data directory; made if it does not exist
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Where to listen, as IP:PORT; may be given more than once
+    #[arg(long, value_name = "ADDR")]
+    listen: Vec<String>,
+    /// The configuration, instead of ./postrider.toml
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// How log lines look
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    log_format: Option<LogFormat>,
+}
+
+/// Runs it.
+///
+/// # Errors
+/// [`Failure`], as every command.
+pub async fn run(serve: Serve) -> Result<Exit, Failure> {
+    let config = config::load(serve.config.as_deref(), &serve.overrides())?.config;
+    telemetry::start(&config.log).map_err(Failure::other)?;
+    let server = Server::start(config.clone()).await.map_err(|error| Failure::other(error.to_string()))?;
+    let contexts = Home::find().map(|home| Contexts::of(&home));
+    let saved = contexts.and_then(|contexts| save_local(&contexts, &config, server.addresses()));
+    greet(&config, &server, &saved)?;
+    server.run_until_signal().await.map_err(|error| Failure::other(error.to_string()))?;
+    Ok(Exit::Ok)
+}
+
+impl Serve {
+    fn overrides(&self) -> Vec<Override> {
+        let mut flags: Vec<Override> = self.data.iter().map(|data| data_flag(data)).collect();
+        if !self.listen.is_empty() {
+            let value = Value::from(self.listen.clone());
+            flags.push(Override { key: "listen.address", flag: "--listen", value });
+        }
+        if let Some(format) = self.log_format {
+            let value = Value::try_from(format).unwrap_or_else(|_| Value::from("auto"));
+            flags.push(Override { key: "log.format", flag: "--log-format", value });
+        }
+        flags
+    }
+}
+
+/// What became of the context for the server that runs here.
+#[derive(Debug, PartialEq, Eq)]
+enum Saved {
+    /// Clients here find the server by themselves; whether without `--context`, too.
+    Local { current: bool },
+    /// The certificate is the operator's: whom clients trust is theirs to say.
+    OwnCertificate,
+}
+
+fn save_local(contexts: &Contexts, config: &Config, addresses: &[SocketAddr]) -> Result<Saved, Failure> {
+    let (Some(address), Some(app)) = (addresses.first(), config.app.first()) else {
+        return Err(Failure::other("the server has no address"));
+    };
+    if config.tls.certificate.is_some() {
+        return Ok(Saved::OwnCertificate);
+    }
+    let context = Context {
+        server: reachable(*address).to_string(),
+        ca: absolute(&config.data).join("tls/ca.pem"),
+        app: app.name.clone(),
+    };
+    contexts.save(LOCAL, &context)?;
+    Ok(Saved::Local { current: contexts.current().as_deref() == Some(LOCAL) })
+}
+
+/// An address that a client on this machine can connect to.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, address.port())
+}
+
+fn greet(config: &Config, server: &Server, saved: &Result<Saved, Failure>) -> std::io::Result<()> {
+    let addresses: Vec<_> = server.addresses().iter().map(ToString::to_string).collect();
+    let data = absolute(&config.data);
+    print::line(&format!("postrider {} listens on {} (TLS 1.3)", env!("CARGO_PKG_VERSION"), addresses.join(", ")))?;
+    print::line(&format!("data         {}{}", data.display(), if server.first_run() { "   (new)" } else { "" }))?;
+    let certificate = config.tls.certificate.as_deref().map_or_else(|| data.join("tls/ca.pem"), absolute);
+    let found = match saved {
+        Ok(Saved::Local { .. }) => format!("   (clients here find it by themselves: context \"{LOCAL}\")"),
+        _ => String::new(),
+    };
+    print::line(&format!("certificate  {}{found}", certificate.display()))?;
+    let mut warnings = server.notes().to_vec();
+    warnings.extend(few_files(config));
+    if let Err(failure) = saved {
+        warnings.push(format!("the context \"{LOCAL}\" is not saved: {}", failure.message));
+    }
+    for warning in warnings {
+        print::line(&format!("warning      {warning}"))?;
+    }
+    print::line(&format!("next         {}", next(config, saved, &invocation())))
+}
+
+/// The exact command to type next, in another terminal.
+fn next(config: &Config, saved: &Result<Saved, Failure>, postrider: &str) -> String {
+    let open = config.app.first().is_some_and(|app| app.allows(LoginMethod::Open));
+    match saved {
+        _ if !open => {
+            let data = if config.data == Config::default().data {
+                String::new()
+            } else {
+                format!(" --data {}", super::user::quote(&absolute(&config.data).display().to_string()))
+            };
+            format!("{postrider} user add alice{data}")
+        }
+        Ok(Saved::Local { current: true }) => format!("{postrider} chat --user alice"),
+        Ok(Saved::Local { current: false }) => format!("{postrider} chat --user alice --context {LOCAL}"),
+        _ => format!("{postrider} chat --user alice --server ADDR --ca FILE"),
+    }
+}
+
+/// How this program was called, so that what is printed can be typed.
+fn invocation() -> String {
+    let called = std::env::args_os().next().map(PathBuf::from).unwrap_or_default();
+    spelling(&called, std::env::current_exe().ok().as_deref())
+}
+
+fn spelling(called: &Path, executable: Option<&Path>) -> String {
+    let lies_in = |directory: &str| {
+        executable.and_then(Path::parent).is_some_and(|parent| parent.ends_with(Path::new("target").join(directory)))
+    };
+    if lies_in("release") {
+        "cargo run --release --".into()
+    } else if lies_in("debug") {
+        "cargo run --".into()
+    } else if called.as_os_str().is_empty() {
+        "postrider".into()
+    } else {
+        super::user::quote(&called.display().to_string())
+    }
+}
+
+/// A warning where the open-file limit is what will keep clients out.
+fn few_files(config: &Config) -> Option<String> {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum?;
+    let wanted = if config.listen.max_connections == 0 { FEW_FILES } else { u64::from(config.listen.max_connections) };
+    (limit < wanted).then(|| {
+        format!(
+            "the open-file limit is {limit}, which is about as many connections; `ulimit -n {wanted}` before starting"
+        )
+    })
+}
+
+fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::App;
+
+    fn contexts() -> (tempfile::TempDir, Contexts) {
+        let root = tempfile::tempdir().unwrap();
+        let contexts = Contexts::of(&Home::at(root.path()));
+        (root, contexts)
+    }
+
+    #[test]
+    fn the_local_context_leads_to_the_running_server() {
+        let (_root, contexts) = contexts();
+        let config = Config { data: "/d".into(), ..Config::default() };
+        let saved = save_local(&contexts, &config, &["0.0.0.0:7333".parse().unwrap()]).unwrap();
+        assert_eq!(saved, Saved::Local { current: true });
+        let context = contexts.load(LOCAL).unwrap();
+        assert_eq!(context, Context { server: "127.0.0.1:7333".into(), ca: "/d/tls/ca.pem".into(), app: "dev".into() });
+    }
+
+    #[test]
+    fn another_current_context_stays_and_the_next_command_says_so() {
+        let (_root, contexts) = contexts();
+        let work = Context { server: "w:1".into(), ca: "/w".into(), app: "dev".into() };
+        contexts.save("work", &work).unwrap();
+        let saved = save_local(&contexts, &Config::default(), &["127.0.0.1:1".parse().unwrap()]);
+        assert_eq!(contexts.current().as_deref(), Some("work"));
+        let command = next(&Config::default(), &saved, "postrider");
+        assert_eq!(command, "postrider chat --user alice --context local");
+    }
+
+    #[test]
+    fn the_next_command_fits_how_the_server_was_started_and_how_users_log_in() {
+        let current = Ok(Saved::Local { current: true });
+        let spelled = |executable: &str| spelling(Path::new("x"), Some(Path::new(executable)));
+        let release = spelled("/src/target/release/postrider");
+        assert_eq!(next(&Config::default(), &current, &release), "cargo run --release -- chat --user alice");
+        assert_eq!(spelled("/src/target/debug/postrider"), "cargo run --");
+        assert_eq!(spelling(Path::new("./postrider"), Some(Path::new("/opt/postrider"))), "./postrider");
+        let app = App { login: vec![LoginMethod::DeviceKey], ..App::development() };
+        let config = Config { app: vec![app], data: "/d".into(), ..Config::default() };
+        assert_eq!(next(&config, &current, "postrider"), "postrider user add alice --data /d");
+    }
+
+    #[test]
+    fn flags_become_the_topmost_layer() {
+        let serve = Serve {
+            data: Some("/d".into()),
+            listen: vec!["127.0.0.1:1".into(), "[::1]:2".into()],
+            config: None,
+            log_format: Some(LogFormat::Json),
+        };
+        let config = config::load::compose(None, &[], &serve.overrides()).unwrap().config;
+        assert_eq!((config.data, config.listen.address.len()), ("/d".into(), 2));
+        assert_eq!(config.log.format, LogFormat::Json);
+    }
+}

@@ -1,0 +1,108 @@
+//! `postrider user`: users of the server that runs here.
+
+use clap::{Args, Subcommand};
+use serde_json::json;
+
+use crate::admin::{Added, Code};
+use crate::cli::exit::{Exit, Failure};
+use crate::cli::operator::{AppFlag, OperatorFlags};
+use crate::cli::print;
+
+/// Users of the server that runs here.
+#[derive(Subcommand, Debug)]
+pub enum UserCommand {
+    /// Make a user, and print a one-time code to enrol a device with; for a user there is, another code
+    Add(One),
+    /// List the users
+    List(All),
+    /// Remove a user, with devices and everything undelivered
+    Remove(One),
+}
+
+/// One user.
+#[derive(Args, Debug)]
+pub struct One {
+    /// The user's name
+    name: String,
+    #[command(flatten)]
+    all: All,
+}
+
+/// Every user of an app.
+#[derive(Args, Debug)]
+pub struct All {
+    #[command(flatten)]
+    app: AppFlag,
+    #[command(flatten)]
+    operator: OperatorFlags,
+}
+
+/// Runs it.
+///
+/// # Errors
+/// [`Failure`], as every command.
+pub async fn run(command: UserCommand) -> Result<Exit, Failure> {
+    match command {
+        UserCommand::Add(One { name, all }) => add(&name, &all).await?,
+        UserCommand::List(all) => list(&all).await?,
+        UserCommand::Remove(One { name, all: All { app, operator } }) => {
+            let (admin, config) = operator.admin()?;
+            admin.remove_user(&app.choose(&config)?, &name).await?;
+            if operator.json {
+                print::json(&json!({ "user": name, "removed": true }))?;
+            }
+        }
+    }
+    Ok(Exit::Ok)
+}
+
+async fn add(name: &str, All { app, operator }: &All) -> Result<(), Failure> {
+    let (admin, config) = operator.admin()?;
+    let added = admin.add_user(&app.choose(&config)?, name).await?;
+    if operator.json {
+        return Ok(print::json(&added)?);
+    }
+    let Added { user, created, code } = added;
+    print::line(&format!("user  {}{}", print::escape(&user), if created { "" } else { "  (was there already)" }))?;
+    if let Some(Code { code, expires_in_s }) = code {
+        print::line(&format!("code  {code}  (once, within {} min)", expires_in_s.div_ceil(60)))?;
+        print::line(&format!("next  postrider enroll --user {} --code {code}", quote(&user)))?;
+    }
+    Ok(())
+}
+
+async fn list(All { app, operator }: &All) -> Result<(), Failure> {
+    let (admin, config) = operator.admin()?;
+    let users = admin.all_users(&app.choose(&config)?).await?;
+    if operator.json {
+        return Ok(users.iter().try_for_each(print::json)?);
+    }
+    let row = |user: &crate::admin::User| {
+        [print::escape(&user.name).into_owned(), user.devices.to_string(), user.inbox_entries.to_string()]
+    };
+    let rows: Vec<_> = users.iter().map(row).collect();
+    Ok(print::table(["USER", "DEVICES", "IN INBOX"], &rows)?)
+}
+
+/// A name as a shell takes it.
+#[must_use]
+pub fn quote(name: &str) -> String {
+    let plain = |c: char| c.is_alphanumeric() || matches!(c, '-' | '_' | '.' | '/' | '@' | ':' | '+');
+    if name.chars().all(plain) && !name.starts_with('-') && !name.is_empty() {
+        name.to_owned()
+    } else {
+        format!("'{}'", name.replace('\'', r"'\''"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_to_copy_are_quoted_where_a_shell_needs_it() {
+        assert_eq!(quote("zoë"), "zoë");
+        assert_eq!(quote("a b"), "'a b'");
+        assert_eq!(quote("it's; rm"), r"'it'\''s; rm'");
+    }
+}

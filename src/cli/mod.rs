@@ -1,0 +1,148 @@
+//! The command line: arguments in, one command run, an exit code out.
+//!
+//! # Layout
+//! - [`command`]: one file a command
+//! - [`exit`]: exit codes, and failures as one line
+//! - [`print`]: everything that is printed
+//! - [`lines`]: events as JSON
+//! - [`target`], [`devices`], [`contexts`], [`home`]: from flags to a connected client
+//! - [`operator`]: from flags to a running server's socket
+//! - [`signals`]: SIGINT and SIGTERM
+
+pub mod command;
+pub mod contexts;
+pub mod devices;
+pub mod exit;
+pub mod home;
+pub mod lines;
+pub mod operator;
+pub mod print;
+pub mod signals;
+pub mod target;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use command::{chat, config, context, device, enroll, listen, send, serve, status, user};
+use exit::{EXIT_CODES, Exit, Failure};
+
+/// Postrider: a messaging server that never loses what it acked, and its client.
+#[derive(Parser, Debug)]
+#[command(name = "postrider", version, after_long_help = EXIT_CODES, max_term_width = 100)]
+pub struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// Run the server
+    Serve(serve::Serve),
+    /// Write messages back and forth in the terminal
+    Chat(chat::Chat),
+    /// Send messages
+    Send(send::Send),
+    /// Print what arrives
+    Listen(listen::Listen),
+    /// Saved servers
+    #[command(subcommand)]
+    Context(context::ContextCommand),
+    /// The server's configuration
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
+    /// Users of the server that runs here (for operators)
+    #[command(subcommand)]
+    User(user::UserCommand),
+    /// Devices of a user
+    #[command(subcommand)]
+    Device(device::DeviceCommand),
+    /// Enrol this machine as a device, with a one-time code
+    Enroll(enroll::Enroll),
+    /// How the server that runs here is (for operators)
+    Status(status::StatusCommand),
+}
+
+/// Runs the command that the process's arguments name.
+#[must_use]
+pub fn run() -> ExitCode {
+    let Arguments { command } = Arguments::parse();
+    let runtime = match runtime(matches!(command, Command::Serve(_))) {
+        Ok(runtime) => runtime,
+        Err(error) => return Failure::other(format!("cannot start: {error}")).report(),
+    };
+    let done = runtime.block_on(dispatch(command));
+    // A thread may be waiting for a line on stdin that never comes.
+    runtime.shutdown_background();
+    match done {
+        Ok(exit) => ExitCode::from(exit as u8),
+        Err(failure) => failure.report(),
+    }
+}
+
+fn runtime(server: bool) -> std::io::Result<tokio::runtime::Runtime> {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    if !server {
+        builder.worker_threads(2);
+    }
+    builder.enable_all().build()
+}
+
+async fn dispatch(command: Command) -> Result<Exit, Failure> {
+    match command {
+        Command::Serve(serve) => serve::run(serve).await,
+        Command::Chat(chat) => chat::run(chat).await,
+        Command::Send(send) => send::run(send).await,
+        Command::Listen(listen) => listen::run(listen).await,
+        Command::Context(context) => context::run(context),
+        Command::Config(config) => config::run(config),
+        Command::User(user) => user::run(user).await,
+        Command::Device(device) => device::run(device).await,
+        Command::Enroll(enroll) => enroll::run(enroll).await,
+        Command::Status(status) => status::run(status).await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_arguments_are_sound() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn the_commands_of_the_documentation_parse() {
+        for line in [
+            "serve --data d --listen 127.0.0.1:0 --config f --log-format json",
+            "chat --user alice",
+            "send --user alice --to bob --wait read --json hello",
+            "send --user alice --to bob -",
+            "listen --user bob --count 3 --read --json --timeout 5 --server h:1 --ca f --app dev",
+            "context ls",
+            "context save work --server h:1 --ca f --app dev",
+            "context use work",
+            "config show --json",
+            "user add alice --data d",
+            "device list alice",
+            "device revoke alice cli-1",
+            "device link --user alice",
+            "enroll --user alice --code ABCD --device laptop",
+            "status --json",
+        ] {
+            let words = std::iter::once("postrider").chain(line.split(' '));
+            if let Err(error) = Arguments::try_parse_from(words) {
+                panic!("{line}: {error}");
+            }
+        }
+    }
+
+    #[test]
+    fn wrong_arguments_exit_as_the_table_says() {
+        let error = Arguments::try_parse_from(["postrider", "sned"]).unwrap_err();
+        assert_eq!(error.exit_code(), i32::from(Exit::Usage as u8));
+    }
+}
