@@ -230,3 +230,17 @@ impl From<wire::LinkCode> for LinkCode {
         Self { code: link.code, expires_in: Duration::from_secs(link.expires_in_s.into()) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_can_be_shared_between_tasks() {
+        fn shared<T: Clone + Send + Sync + 'static>() {}
+        fn sent<T: Send + 'static>() {}
+        shared::<Client>();
+        sent::<Sending>();
+        sent::<Events>();
+    }
+}

@@ -77,7 +77,8 @@ impl Message {
     }
 }
 
-/// A watermark: what it says of `seq` holds for every message of the conversation up to it.
+/// A watermark: what it says of `seq` holds for every message of the conversation up to it. It may come late or again, and
+/// one below another says nothing new (RCPT-2); it is never false.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Receipt {
     /// Where in this device's inbox.

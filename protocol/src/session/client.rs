@@ -83,12 +83,13 @@ pub struct Session {
     in_flight: usize,
     send_window: usize,
     /// The highest position delivered on this connection, at first the one that streaming starts after. Nothing above
-    /// it is confirmed here, even if an earlier connection delivered it (CONFIRM: only what `Deliver` carried).
+    /// X
     delivered: u64,
     /// What the server knows to be confirmed; never above `delivered`.
     told: u64,
     links_wanted: usize,
-    links_waiting: usize,
+    /// One request at a time (LOGIN-20).
+    link_waiting: bool,
     goodbye: Goodbye,
     closed: bool,
 }
@@ -113,7 +114,7 @@ impl Session {
             delivered: welcome.cursor,
             told: welcome.cursor,
             links_wanted: 0,
-            links_waiting: 0,
+            link_waiting: false,
             goodbye: Goodbye::Unsaid,
             closed: false,
         }
@@ -161,12 +162,12 @@ impl Session {
             Some(server_frame::Body::CaughtUp(_)) => self.events.push_back(Event::CaughtUp),
             Some(server_frame::Body::Pong(_)) => self.keepalive.handle_pong(),
             Some(server_frame::Body::LinkCode(code)) => {
-                self.links_waiting = self.links_waiting.saturating_sub(1);
+                self.link_waiting = false;
                 self.events.push_back(Event::LinkCode(code));
             }
             Some(server_frame::Body::Error(error)) if error.closes => self.close(Event::Closed(Some(error))),
             Some(server_frame::Body::Error(error)) => {
-                self.links_waiting = self.links_waiting.saturating_sub(1);
+                self.link_waiting = false;
                 self.events.push_back(Event::Error(error));
             }
             Some(server_frame::Body::Goodbye(_)) => self.close(Event::Closed(None)),
@@ -206,9 +207,9 @@ impl Session {
             return false;
         }
         self.transmit_sends(device, out);
-        while out.len() < TRANSMIT_BYTES && self.links_wanted > 0 {
+        if self.links_wanted > 0 && !self.link_waiting {
             self.links_wanted -= 1;
-            self.links_waiting += 1;
+            self.link_waiting = true;
             self.put(client_frame::Body::LinkDevice(wire::LinkDevice {}), device, out);
         }
         self.transmit_reads(device, out);
@@ -230,7 +231,7 @@ impl Session {
         wrote
     }
 
-    /// Everything unanswered goes in order of its id, at most `send_window` at once (SEND).
+    /// Everything unanswered goes in order of its id, at most `send_window` at once (SEND-6, SEND-9).
     fn transmit_sends(&mut self, device: &mut Device, out: &mut BytesMut) {
         while self.in_flight < self.send_window && out.len() < TRANSMIT_BYTES {
             let Some(send) = device.outbox.released_from(self.next_send).cloned() else { return };
@@ -240,7 +241,7 @@ impl Session {
         }
     }
 
-    /// A read mark waits until the confirmation that covers it goes with it or before it.
+    /// A read mark waits until the confirmation that covers it goes with it or before it (RCPT-6).
     fn transmit_reads(&mut self, device: &mut Device, out: &mut BytesMut) {
         while out.len() < TRANSMIT_BYTES {
             let Some(read) = device.inbox.take_read(self.confirmable(device)) else { return };
@@ -288,7 +289,7 @@ impl Session {
     }
 
     fn expects_answers(&self) -> bool {
-        self.in_flight > 0 || self.links_waiting > 0 || self.goodbye == Goodbye::Said
+        self.in_flight > 0 || self.link_waiting || self.goodbye == Goodbye::Said
     }
 
     fn close(&mut self, event: Event) {

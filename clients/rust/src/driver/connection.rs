@@ -12,7 +12,7 @@ use tokio_rustls::client::TlsStream;
 
 use super::link::{Connection, Link, LinkEvent, Phase, plain};
 use super::{Driver, End};
-use crate::{Ack, Answer, Change, Error, Event, Login, Options, SendError, ServerError, tls};
+use crate::{Ack, Answer, Change, Error, Event, Login, Options, SendError, tls};
 
 impl Driver {
     pub(super) fn handle_link(&mut self, event: LinkEvent) -> Result<(), End> {
@@ -77,7 +77,6 @@ impl Driver {
         let Link::Connecting { deadline, .. } = &self.link else { return };
         let deadline = *deadline;
         let method = self.login_method();
-        let enrolls = matches!(method, LoginMethod::Enroll { .. });
         let request = LoginRequest {
             app: self.options.app.clone(),
             user: self.options.user.clone(),
@@ -88,10 +87,9 @@ impl Driver {
             method,
         };
         let mut login = session::Login::new(request, &self.device);
-        let phase = |login| Phase::Login { login, deadline, enrolls };
         let mut output = bytes::BytesMut::new();
         login.poll_transmit(&mut output);
-        let mut connection = Connection::new(stream, phase(login));
+        let mut connection = Connection::new(stream, Phase::Login { login, deadline });
         connection.output = output;
         self.link = Link::Up(Box::new(connection));
     }
@@ -99,8 +97,8 @@ impl Driver {
     fn login_method(&self) -> LoginMethod {
         match (&self.options.login, &self.key) {
             (Login::Open, _) => LoginMethod::Open,
-            // The code is for the first time only; an attempt whose end we did not hear may have used it up.
-            (Login::Enroll { code }, Some(key)) if self.device_id == 0 && self.code_refused.is_none() => {
+            // The same again until there is a Welcome (LOGIN-10).
+            (Login::Enroll { code }, Some(key)) if self.device_id == 0 => {
                 LoginMethod::Enroll { code: code.clone(), public_key: key.public() }
             }
             _ => LoginMethod::DeviceKey,
@@ -137,7 +135,7 @@ impl Driver {
                     self.logged_in(&welcome);
                     Ok(())
                 }
-                Ok(LoginStep::Failed(error)) => self.login_failed(error.into()),
+                Ok(LoginStep::Failed(error)) => self.disconnected(Error::Server(error.into())),
                 Err(error) if error.code == ErrorCode::BadFrame => {
                     self.disconnected(self.lost(format!("the server broke the protocol: {error}")))
                 }
@@ -157,20 +155,6 @@ impl Driver {
         login.handle_signature(&key.sign(&proof::signed_bytes(&exporter, nonce, app, user, device)));
         login.poll_transmit(&mut connection.output);
         Ok(())
-    }
-
-    fn login_failed(&mut self, error: ServerError) -> Result<(), End> {
-        let Link::Up(connection) = &self.link else { return Ok(()) };
-        let enrolled = matches!(connection.phase, Phase::Login { enrolls: true, .. });
-        let is_login_failed = error.code == ErrorCode::LoginFailed.number();
-        if enrolled && is_login_failed {
-            // An earlier attempt may have enrolled this key without our hearing of it: it speaks for itself.
-            self.code_refused = Some(error);
-            self.connect();
-            return Ok(());
-        }
-        let error = if is_login_failed { self.code_refused.take().unwrap_or(error) } else { error };
-        self.disconnected(Error::Server(error))
     }
 
     fn logged_in(&mut self, welcome: &Welcome) {

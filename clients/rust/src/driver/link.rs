@@ -53,7 +53,7 @@ pub(super) struct Connection {
 
 /// What the connection is good for.
 pub(super) enum Phase {
-    Login { login: session::Login, deadline: Instant, enrolls: bool },
+    Login { login: session::Login, deadline: Instant },
     Session { session: Box<session::Session>, since: Instant },
 }
 

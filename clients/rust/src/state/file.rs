@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 
-use super::{Change, Key, Saved, StateError, StateStore, record};
+use super::{Change, Key, QueuedSend, Saved, StateError, StateStore, record};
 
 const LOCK: &str = "lock";
 const KEY: &str = "device.key";
@@ -58,6 +58,22 @@ impl FileState {
         // Opening makes the log anew: that cuts a torn tail, and shows at once whether the directory can be written.
         let (log, salt, end) = write_log(&dir, &saved)?;
         Ok(Self { dir, log, salt, end, snapshot_end: end, saved, failed: false, _lock: lock })
+    }
+
+    /// Forgets the device, its key included, so that the next login makes a new one: what a client does after
+    /// `DEVICE_EXPIRED` (SYNC-8). Returns what had no answer; whether it arrived is not known.
+    ///
+    /// # Errors
+    /// [`StateError::Io`].
+    pub fn forget(&mut self) -> Result<Vec<QueuedSend>, StateError> {
+        let key = self.dir.join(KEY);
+        match fs::remove_file(&key) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(io_error("remove", &key, &error)),
+            _ => {}
+        }
+        let (log, salt, end) = write_log(&self.dir, &Saved::default())?;
+        (self.log, self.salt, self.end, self.snapshot_end) = (log, salt, end, end);
+        Ok(std::mem::take(&mut self.saved).unanswered)
     }
 
     fn append(&mut self, changes: &[Change]) -> Result<(), StateError> {

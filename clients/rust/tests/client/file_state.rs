@@ -139,3 +139,16 @@ fn the_key_is_kept_and_nobody_else_may_read_it() {
         assert_eq!(mode(&path.join(file)), 0o600, "{file}");
     }
 }
+
+#[test]
+fn a_forgotten_device_leaves_nothing_but_what_had_no_answer() {
+    let dir = tempfile::tempdir().expect("dir");
+    written(dir.path());
+    let mut state = FileState::open(dir.path()).expect("open");
+    state.commit(&[Change::Key(Key(vec![1]))]).expect("commit");
+    let unanswered = state.forget().expect("forgotten");
+    assert_eq!(unanswered.iter().map(|send| send.send_id).collect::<Vec<_>>(), [5]);
+    assert_eq!(state.load().expect("load"), Saved::default());
+    drop(state);
+    assert_eq!(FileState::open(dir.path()).expect("open").load().expect("load"), Saved::default());
+}

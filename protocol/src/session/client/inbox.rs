@@ -33,7 +33,7 @@ struct ReadMark {
     seq: u64,
     /// Goes out once this position is confirmed.
     after: u64,
-    /// Written on this connection. `Read` has no answer, so every connection says it again.
+    /// Written on this connection. `Read` has no answer, so every connection says it again (RCPT-10).
     written: bool,
 }
 
@@ -93,7 +93,7 @@ impl Inbox {
         self.reads.values().any(|mark| !mark.written)
     }
 
-    /// A position is seen once: false for one that was seen before (exactly once).
+    /// A position is seen once: false for one that was seen before (DLVR-3).
     pub(super) fn see(&mut self, deliver: &wire::Deliver) -> bool {
         if deliver.position <= self.seen {
             return false;

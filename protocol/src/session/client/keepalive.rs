@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// Pings go out after this part of the idle timeout, so that two may be late before the server closes (PING).
+/// Pings go out after this part of the idle timeout, so that two may be late before the server closes (CONN-1).
 const PINGS_PER_IDLE_TIMEOUT: u32 = 3;
 
 #[derive(Debug)]

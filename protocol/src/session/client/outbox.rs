@@ -11,7 +11,7 @@ use crate::wire::{self, ClientFrame, client_frame, send};
 /// Messages without an answer, in order of their `send_id`.
 ///
 /// Invariant: the ids it holds lie within [`limits::SEND_WINDOW`] of each other, so that whatever is sent again after a
-/// loss of connection or of power is among the answers the server keeps (`SEND_ID_TOO_OLD` cannot happen).
+/// loss of connection or of power is among the answers the server keeps (SEND-4): `SEND_ID_TOO_OLD` cannot happen.
 #[derive(Debug)]
 pub struct Outbox {
     sends: VecDeque<wire::Send>,

@@ -258,6 +258,19 @@ fn goodbye_goes_after_everything_else() {
 }
 
 #[test]
+fn one_link_request_waits_for_its_answer_at_a_time() {
+    let mut device = Device::default();
+    let mut session = log_in(&mut device, welcome()).expect("login");
+    session.link();
+    session.link();
+    let link = ClientFrame { received: 0, body: Some(client_frame::Body::LinkDevice(wire::LinkDevice {})) };
+    assert_eq!(transmitted(&mut session, &mut device, ZERO), std::slice::from_ref(&link), "LOGIN-20");
+    let code = server_frame(server_frame::Body::LinkCode(wire::LinkCode::default()));
+    session.handle_frame(code, &mut device, ZERO).expect("fine");
+    assert_eq!(transmitted(&mut session, &mut device, ZERO), [link]);
+}
+
+#[test]
 fn an_error_that_closes_ends_the_session_and_one_that_does_not_goes_on() {
     let mut device = Device::default();
     let mut session = log_in(&mut device, welcome()).expect("login");
