@@ -1,56 +1,388 @@
-//! The composition root.
+//! The composition root: the only file that names concrete backends and knows every room of the house.
 
+use std::io;
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 
+use futures_util::future::BoxFuture;
+use postrider_protocol::error::{CodedError, ErrorCode};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::admin::operator::NewCode;
+use crate::admin::{self, Host, StoreOperator, Vitals};
+use crate::bus;
+use crate::clock::Clock;
 use crate::config::Config;
+use crate::hub::Hub;
+use crate::ids::{AppId, DeviceId, UserId};
+use crate::net::tls::{Files, TlsError};
+use crate::net::{self, certificate, listener, tls};
+use crate::router::{self, Router};
+use crate::store::engine::{Engine, EngineConfig};
+use crate::store::{self, Operation, Outcome, Store, StoreError};
+use crate::sweeper::Sweeper;
+use crate::tenant::{Tenant, Tenants, code};
 
-/// A server that has started.
-pub struct Server {
-    addresses: Vec<SocketAddr>,
+/// How often expiry is looked at.
+const SWEEP_PAUSE: Duration = Duration::from_secs(60);
+
+/// Descriptors that are no client connections: the store's files, listeners, the operator's socket, the log.
+const RESERVED_DESCRIPTORS: u64 = 64;
+
+/// Why a server did not start. One line: what is wrong and what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The data directory.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The certificate.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The address.
+    #[error("cannot listen on {address}: {}", listen_advice(.error))]
+    Listen {
+        /// Where.
+        address: SocketAddr,
+        /// The operating system's reason.
+        error: io::Error,
+    },
+    /// The operator's socket.
+    #[error("cannot make the operator socket in {data}: {error}")]
+    Admin {
+        /// The data directory.
+        data: PathBuf,
+        /// The operating system's reason.
+        error: io::Error,
+    },
+    /// The data directory itself.
+    #[error("cannot use the data directory {data}: {error}; give another with --data")]
+    Data {
+        /// Which.
+        data: PathBuf,
+        /// The operating system's reason.
+        error: io::Error,
+    },
 }
 
-/// Why a server did not start.
-#[derive(Debug, thiserror::Error)]
-#[error("this build has no server")]
-pub struct StartError;
+fn listen_advice(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            "the port is in use, perhaps by another postrider; stop it, or give --listen another port".into()
+        }
+        io::ErrorKind::AddrNotAvailable => "this machine has no such address; try --listen 127.0.0.1:7222".into(),
+        io::ErrorKind::PermissionDenied => "ports below 1024 need root; choose a higher one with --listen".into(),
+        _ => error.to_string(),
+    }
+}
 
-/// Why a server ended.
-#[derive(Debug, thiserror::Error)]
-#[error("this build has no server")]
-pub struct RunError;
+/// A running server.
+pub struct Server {
+    addresses: Vec<SocketAddr>,
+    data: PathBuf,
+    ca: Option<PathBuf>,
+    first_run: bool,
+    max_connections: usize,
+    store: Arc<dyn Store>,
+    hub: Arc<Hub>,
+    clock: Clock,
+    shutdown: crate::config::Shutdown,
+    stop: CancellationToken,
+    connections: TaskTracker,
+    services: TaskTracker,
+}
 
 impl Server {
-    /// Starts it.
+    /// Opens everything and starts to serve.
     ///
     /// # Errors
-    /// Always, for now.
-    pub async fn start(_config: Config) -> Result<Server, StartError> {
-        Err(StartError)
+    /// See [`StartError`]; nothing is left running.
+    pub async fn start(config: Config) -> Result<Self, StartError> {
+        Self::start_with(config, Clock::system()).await
     }
 
-    /// Where it listens.
+    /// [`start`](Self::start) with a clock of the caller's.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub async fn start_with(config: Config, clock: Clock) -> Result<Self, StartError> {
+        let first_run = !config.data.exists();
+        let data =
+            std::path::absolute(&config.data).map_err(|error| StartError::Data { data: config.data.clone(), error })?;
+        let engine = EngineConfig {
+            path: data.clone(),
+            cache_bytes: config.store.cache_bytes,
+            queue_bytes: config.store.queue_bytes,
+        };
+        let store: Arc<dyn Store> = Arc::new(Engine::open(engine)?);
+        let (acceptor, ca) = acceptor(&config, &data, &clock)?;
+        let listeners = bind(&config.listen.address)?;
+        let addresses = listeners.iter().map(|(address, _)| *address).collect::<Vec<_>>();
+
+        let tenants = Arc::new(tenants(&config, &*store).await?);
+        let hub = Arc::new(Hub::default());
+        let router = Arc::new(Router::new(
+            Arc::clone(&store),
+            Arc::clone(&hub),
+            Arc::new(bus::Local),
+            Arc::clone(&tenants),
+            clock.clone(),
+            router::Config {
+                inbox_entries: config.limits.inbox_entries,
+                content_bytes: config.limits.content_bytes as usize,
+                outbound_bytes: config.limits.outbound_bytes as usize,
+            },
+        ));
+        let max_connections = max_connections(config.listen.max_connections);
+        let shared = Arc::new(net::Shared {
+            router: Arc::clone(&router),
+            clock: clock.clone(),
+            config: net::Config {
+                login_timeout: Duration::from_millis(config.listen.login_timeout_ms.into()),
+                idle_timeout: Duration::from_millis(config.listen.idle_timeout_ms.into()),
+                max_frame_bytes: config.listen.max_frame_bytes as usize,
+            },
+        });
+        let server = Self {
+            addresses,
+            data: data.clone(),
+            ca,
+            first_run,
+            max_connections,
+            store: Arc::clone(&store),
+            hub: Arc::clone(&hub),
+            clock: clock.clone(),
+            shutdown: config.shutdown.clone(),
+            stop: CancellationToken::new(),
+            connections: TaskTracker::new(),
+            services: TaskTracker::new(),
+        };
+        let operator = StoreOperator::new(store, server.host(&router, &tenants));
+        let socket = admin::bind(&data).map_err(|error| StartError::Admin { data, error })?;
+        server.services.spawn(admin::serve(socket, Arc::new(operator), server.stop.clone()));
+        let retention = Duration::from_secs(u64::from(config.retention.ttl_days) * 24 * 60 * 60);
+        let sweeper = Sweeper { router, hub, tenants, clock, retention };
+        server.services.spawn(sweeper.run(SWEEP_PAUSE, server.stop.clone()));
+        server.accept(listeners, &acceptor, &shared);
+        Ok(server)
+    }
+
+    fn accept(
+        &self,
+        listeners: Vec<(SocketAddr, tokio::net::TcpListener)>,
+        acceptor: &TlsAcceptor,
+        shared: &Arc<net::Shared>,
+    ) {
+        let admission = listener::Admission::new(self.max_connections);
+        for (_, listener) in listeners {
+            self.services.spawn(listener::accept(
+                listener,
+                acceptor.clone(),
+                Arc::clone(shared),
+                Arc::clone(&admission),
+                self.connections.clone(),
+                self.stop.clone(),
+            ));
+        }
+    }
+
+    fn host(&self, router: &Arc<Router>, tenants: &Arc<Tenants>) -> ServerHost {
+        ServerHost {
+            router: Arc::clone(router),
+            tenants: Arc::clone(tenants),
+            hub: Arc::clone(&self.hub),
+            clock: self.clock.clone(),
+            connections: self.connections.clone(),
+            started: self.clock.elapsed(),
+            listen: self.addresses.iter().map(ToString::to_string).collect(),
+            data: self.data.display().to_string(),
+            max_connections: self.max_connections,
+        }
+    }
+
+    /// Where it listens; the ports are the real ones, also where the configuration said 0.
     #[must_use]
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
     }
 
-    /// Whether the data directory is new.
+    /// The data directory, absolute.
+    #[must_use]
+    pub fn data(&self) -> &Path {
+        &self.data
+    }
+
+    /// The certificate clients are to trust, when the server made its own.
+    #[must_use]
+    pub fn ca(&self) -> Option<&Path> {
+        self.ca.as_deref()
+    }
+
+    /// Whether the data directory was made by this start.
     #[must_use]
     pub fn first_run(&self) -> bool {
-        false
+        self.first_run
     }
 
-    /// What the operator should know.
+    /// How many connections it takes at once.
     #[must_use]
-    pub fn notes(&self) -> Vec<String> {
-        Vec::new()
+    pub fn max_connections(&self) -> usize {
+        self.max_connections
     }
 
-    /// Runs until SIGTERM or SIGINT.
+    /// Serves until SIGTERM or SIGINT, then stops in order. A second signal stops waiting.
     ///
     /// # Errors
-    /// Always, for now.
+    /// When signals cannot be awaited or the store cannot be closed in order.
     pub async fn run_until_signal(self) -> Result<(), RunError> {
-        Err(RunError)
+        let mut terminate = signal(SignalKind::terminate()).map_err(RunError::Signals)?;
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(RunError::Signals)?;
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!(connections = self.connections.len(), "stopping");
+        tokio::select! {
+            stopped = self.stop() => stopped,
+            _ = terminate.recv() => Err(RunError::Impatient),
+            _ = interrupt.recv() => Err(RunError::Impatient),
+        }
+    }
+
+    /// Stops: accepts no more, tells clients to reconnect at spread-out times, waits for them within the grace time,
+    /// then closes the store.
+    ///
+    /// # Errors
+    /// When the store cannot be closed in order. What was acked is safe all the same.
+    pub async fn stop(&self) -> Result<(), RunError> {
+        self.stop.cancel();
+        self.connections.close();
+        self.services.close();
+        let spread = self.shutdown.spread_ms;
+        let grace = Duration::from_millis(self.shutdown.grace_ms.into());
+        let drained = tokio::time::timeout(grace, async {
+            // Logins that were under way when accepting stopped take their seats meanwhile: they are told, too.
+            while !self.connections.is_empty() {
+                self.hub
+                    .close_all(|| CodedError::new(ErrorCode::ShuttingDown).after_ms(self.clock.random_up_to(spread)));
+                tokio::select! {
+                    () = self.connections.wait() => {}
+                    () = tokio::time::sleep(Duration::from_millis(100)) => {}
+                }
+            }
+        });
+        if drained.await.is_err() {
+            tracing::warn!(connections = self.connections.len(), "the grace time is over: left without a word");
+        }
+        self.store.close().await.map_err(RunError::Store)?;
+        tracing::info!("stopped");
+        Ok(())
+    }
+}
+
+/// Why a server did not end in order.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// Signals cannot be awaited.
+    #[error("cannot wait for signals: {0}")]
+    Signals(io::Error),
+    /// A second signal came while stopping.
+    #[error("stopped at the second signal, without waiting for clients; nothing acknowledged is lost")]
+    Impatient,
+    /// The store did not close in order.
+    #[error(transparent)]
+    Store(StoreError),
+}
+
+fn acceptor(config: &Config, data: &Path, clock: &Clock) -> Result<(TlsAcceptor, Option<PathBuf>), TlsError> {
+    let now_s = i64::try_from(clock.wall_ms() / 1000).unwrap_or(i64::MAX);
+    let (files, ca) = match (&config.tls.certificate, &config.tls.key) {
+        (Some(certificate), Some(key)) => (Files { certificate: certificate.clone(), key: key.clone() }, None),
+        _ => {
+            let made = certificate::find_or_make(&data.join("tls"), &config.tls.names, now_s)?;
+            (made.server, Some(made.ca))
+        }
+    };
+    Ok((TlsAcceptor::from(tls::server_config(&files, now_s)?), ca))
+}
+
+fn bind(addresses: &[SocketAddr]) -> Result<Vec<(SocketAddr, tokio::net::TcpListener)>, StartError> {
+    let mut listeners = Vec::new();
+    for &address in addresses {
+        let bound = listener::bind(address).and_then(|listener| Ok((listener.local_addr()?, listener)));
+        listeners.push(bound.map_err(|error| StartError::Listen { address, error })?);
+    }
+    Ok(listeners)
+}
+
+async fn tenants(config: &Config, store: &dyn Store) -> Result<Tenants, StoreError> {
+    let batch = config.app.iter().map(|app| Operation::EnsureApp(app.name.clone())).collect();
+    let outcomes = store::commit_and_wait(store, batch).await?.outcomes;
+    let tenants = config.app.iter().zip(outcomes).map(|(app, outcome)| match outcome {
+        Outcome::App(id) => Ok(Tenant::new(id, app.name.clone(), app.login.clone())),
+        other => Err(StoreError::Corrupt(format!("the app {:?} got {other:?}", app.name))),
+    });
+    Ok(Tenants::new(tenants.collect::<Result<Vec<_>, _>>()?))
+}
+
+/// As many as asked for, or as the limit of open files leaves room for.
+fn max_connections(configured: u32) -> usize {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(1 << 20);
+    let room = limit.saturating_sub(RESERVED_DESCRIPTORS).max(1);
+    let room = usize::try_from(room).unwrap_or(usize::MAX);
+    if configured == 0 { room } else { room.min(configured as usize) }
+}
+
+/// What the operator's side may use of the server.
+struct ServerHost {
+    router: Arc<Router>,
+    tenants: Arc<Tenants>,
+    hub: Arc<Hub>,
+    clock: Clock,
+    connections: TaskTracker,
+    started: Duration,
+    listen: Vec<String>,
+    data: String,
+    max_connections: usize,
+}
+
+impl Host for ServerHost {
+    fn now_ms(&self) -> u64 {
+        self.clock.wall_ms()
+    }
+
+    fn app(&self, name: &str) -> Option<AppId> {
+        self.tenants.find(name).ok().map(|tenant| tenant.id)
+    }
+
+    fn new_code(&self, app: AppId) -> Option<NewCode> {
+        self.tenants.all().find(|tenant| tenant.id == app && tenant.enrolls())?;
+        let text = code::from_random(self.clock.random_bytes());
+        let hash = code::hash(&text)?;
+        Some(NewCode { text, hash, lifetime_s: code::LIFETIME_S })
+    }
+
+    fn commit(&self, operation: Operation) -> BoxFuture<'_, Result<Outcome, CodedError>> {
+        Box::pin(self.router.commit_one(operation))
+    }
+
+    fn disconnect(&self, app: AppId, user: UserId, device: Option<DeviceId>) {
+        self.hub.close_user(app, user, device, &ErrorCode::DeviceExpired.into());
+    }
+
+    fn vitals(&self) -> Vitals {
+        Vitals {
+            version: env!("CARGO_PKG_VERSION").into(),
+            uptime_s: (self.clock.elapsed() - self.started).as_secs(),
+            listen: self.listen.clone(),
+            data: self.data.clone(),
+            connections: self.connections.len() as u64,
+            max_connections: self.max_connections as u64,
+            apps: self.tenants.all().map(|tenant| tenant.name.clone()).collect(),
+        }
     }
 }

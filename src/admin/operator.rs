@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
+use postrider_protocol::error::CodedError;
 use postrider_protocol::name;
 
 use super::{Added, AppStatus, Code, Device, Fault, Operator, Status, User, UserPage};
@@ -19,6 +20,8 @@ pub trait Host: Send + Sync + 'static {
     fn new_code(&self, app: AppId) -> Option<NewCode>;
     /// Ends the connections of a user, or of one device of it, which the store no longer knows.
     fn disconnect(&self, app: AppId, user: UserId, device: Option<DeviceId>);
+    /// Commits one operation and publishes what follows from it.
+    fn commit(&self, operation: Operation) -> BoxFuture<'_, Result<Outcome, CodedError>>;
     /// How the server is, but for what the store knows.
     fn vitals(&self) -> Vitals;
 }
@@ -68,8 +71,7 @@ impl<H: Host> StoreOperator<H> {
     }
 
     async fn commit(&self, operation: Operation) -> Result<Outcome, Fault> {
-        let committed = store::commit_and_wait(&*self.store, vec![operation]).await?;
-        committed.outcomes.into_iter().next().ok_or_else(|| Fault::Internal("the store gave no outcome".into()))
+        self.host.commit(operation).await.map_err(|error| Fault::StoreUnavailable(error.to_string()))
     }
 
     /// Keeps a new code for a user there is; none where the app has no use for one.

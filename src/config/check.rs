@@ -107,7 +107,6 @@ fn bounds(config: &Config) -> Result<(), Fault> {
     require(outbound >= frame, "limits.outbound_bytes", || {
         format!("{outbound} is less than one frame: listen.max_frame_bytes is {frame}")
     })?;
-    require(config.limits.handshakes >= 1, "limits.handshakes", || "0 would let nobody log in".into())?;
     between("retention.ttl_days", config.retention.ttl_days, 1, 3650)?;
     for (key, bytes) in
         [("store.cache_bytes", config.store.cache_bytes), ("store.queue_bytes", config.store.queue_bytes)]

@@ -505,7 +505,7 @@ mod tests {
 
     #[test]
     fn the_values_in_force_can_be_loaded_again() {
-        let loaded = from_file("[[app]]\nname = \"a\"\n[limits]\nhandshakes = 7\n").unwrap();
+        let loaded = from_file("[[app]]\nname = \"a\"\n[limits]\ninbox_entries = 7\n").unwrap();
         let text: String = loaded.values().iter().map(|(key, value, _)| format!("{key} = {value}\n")).collect();
         assert_eq!(from_file(&text).unwrap().config, loaded.config);
     }

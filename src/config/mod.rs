@@ -17,6 +17,7 @@ use std::path::PathBuf;
 use postrider_protocol::limits;
 use serde::{Deserialize, Deserializer, Serialize};
 
+pub use crate::tenant::LoginMethod;
 pub use load::{ConfigError, Loaded, Origin, Override, load};
 
 /// `reference.toml`: every key with its default and what it means.
@@ -143,16 +144,6 @@ fn device_keys_only() -> Vec<LoginMethod> {
     vec![LoginMethod::DeviceKey]
 }
 
-/// How a client may show who it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum LoginMethod {
-    /// Any name, no credential.
-    Open,
-    /// A key the device was enrolled with by a one-time code.
-    DeviceKey,
-}
-
 /// Bounds on what users and connections may hold.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -163,13 +154,11 @@ pub struct Limits {
     pub content_bytes: u32,
     /// Deliveries waiting in memory for one connection, in bytes; what is beyond is read from the store.
     pub outbound_bytes: u32,
-    /// Connections that are logging in at once; more wait in the listen queue.
-    pub handshakes: u32,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { inbox_entries: 1_000_000, content_bytes: 60_000, outbound_bytes: 256 * 1024, handshakes: 512 }
+        Self { inbox_entries: 1_000_000, content_bytes: 60_000, outbound_bytes: 256 * 1024 }
     }
 }
 

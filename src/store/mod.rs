@@ -17,9 +17,10 @@
 //! - [`record`]: the words of this interface: operations, outcomes, entries
 //! - [`memory`]: the reference model: plain maps, obviously right, nothing on disk
 //! - [`engine`]: the sled engine
-//! - [`conformance`]: one suite that every store passes
+//! - `conformance`: one suite that every store passes
 
-pub mod conformance;
+#[cfg(test)]
+mod conformance;
 pub mod engine;
 pub mod memory;
 pub mod record;
@@ -27,8 +28,8 @@ pub mod record;
 use futures_util::future::BoxFuture;
 
 pub use record::{
-    Admission, Answer, App, Attach, Attached, Committed, Device, InboxEntry, Item, Operation, Outcome, Page, Publication,
-    ReadLimit, Receipt, Received, ReadUpTo, Recipient, Refusal, Send, User,
+    Admission, Answer, App, Attach, Attached, Committed, Device, InboxEntry, Item, Operation, Outcome, Page,
+    Publication, ReadLimit, ReadUpTo, Receipt, Received, Recipient, Refusal, Send, Sweep, User,
 };
 
 use crate::ids::{AppId, Position, UserId};
@@ -87,7 +88,9 @@ pub enum StoreError {
     #[error("the data directory {0} is in use by another postrider; stop that one, or give --data another directory")]
     Locked(String),
     /// The directory was written by another version.
-    #[error("the data directory has format {found}; this postrider reads format {expected}: use the version that wrote it")]
+    #[error(
+        "the data directory has format {found}; this postrider reads format {expected}: use the version that wrote it"
+    )]
     Format {
         /// What the directory says.
         found: u32,

@@ -58,6 +58,25 @@ pub enum Operation {
     Sweep(Sweep),
 }
 
+impl Operation {
+    /// The app it is about; `None` for [`Operation::EnsureApp`], which names one.
+    #[must_use]
+    pub fn app(&self) -> Option<AppId> {
+        match self {
+            Operation::EnsureApp(_) => None,
+            Operation::Attach(Attach { app, .. })
+            | Operation::Send(Send { app, .. })
+            | Operation::Received(Received { app, .. })
+            | Operation::ReadUpTo(ReadUpTo { app, .. })
+            | Operation::AddUser { app, .. }
+            | Operation::RemoveUser { app, .. }
+            | Operation::AddCode { app, .. }
+            | Operation::RevokeDevice { app, .. }
+            | Operation::Sweep(Sweep { app, .. }) => Some(*app),
+        }
+    }
+}
+
 /// Codes a user may have waiting at once.
 pub const MAX_CODES: usize = 8;
 
@@ -249,7 +268,7 @@ pub enum Answer {
 /// The store itself decides: `NotAccepted`, `InboxFull` (consume the `send_id`); `SendIdReused`, `SendIdGap`,
 /// `SendIdTooOld` (do not: they are [`Outcome::Refused`] and close the connection); `LoginFailed`, `DeviceExpired`,
 /// `TooManyDevices`, `CursorAhead` (attach; `DeviceExpired` also for any operation of a device that is gone);
-/// `UnknownConversation`, `SeqNotSent` (read); `PositionNotDelivered` (received above the inbox's head).
+/// `UnknownApp` (attach and add a user in an app that was never made); `UnknownConversation`, `SeqNotSent` (read); `PositionNotDelivered` (received above the inbox's head).
 pub type Refusal = ErrorCode;
 
 /// A committed batch: one outcome per operation, in order, and what is to be published, in order of position per inbox.

@@ -28,7 +28,7 @@ pub enum ErrorCode {
     Overloaded = 110,
     /// The client has more requests waiting for answers than the limits allow.
     TooManyRequests = 111,
-    /// The user, device, key or code is not right; which one is not told.
+    /// The user, device, key or code is not right, or the device was revoked or expired; which one is not told.
     LoginFailed = 200,
     /// The server has no app of this name.
     UnknownApp = 201,
@@ -240,7 +240,7 @@ impl ErrorCode {
             ErrorCode::ShuttingDown => "The server is stopping or restarting.",
             ErrorCode::Overloaded => "The server has no room for another connection or request.",
             ErrorCode::TooManyRequests => "The client has more requests waiting for answers than the limits allow.",
-            ErrorCode::LoginFailed => "The user, device, key or code is not right; which one is not told.",
+            ErrorCode::LoginFailed => "The user, device, key or code is not right, or the device was revoked or expired; which one is not told.",
             ErrorCode::UnknownApp => "The server has no app of this name.",
             ErrorCode::MethodNotAllowed => "The app does not allow this login method, or `Hello` names none that the server knows.",
             ErrorCode::BadName => "A user or device name is empty, longer than 64 bytes, or has control characters.",
@@ -279,7 +279,7 @@ impl ErrorCode {
             ErrorCode::ShuttingDown => "Reconnect after `retry_after_ms`.",
             ErrorCode::Overloaded => "Reconnect after `retry_after_ms`, with backoff.",
             ErrorCode::TooManyRequests => "Keep within `send_window` and wait for answers.",
-            ErrorCode::LoginFailed => "Check the names and the credential; a code works once and expires.",
+            ErrorCode::LoginFailed => "Check the names and the credential; a code works once and expires; a device that is gone is enrolled anew.",
             ErrorCode::UnknownApp => "Check the app's name with the operator.",
             ErrorCode::MethodNotAllowed => "Use one of the methods that `detail` lists.",
             ErrorCode::BadName => "Use 1 to 64 bytes of UTF-8 without control characters.",

@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use toml::Value;
 
 use crate::app::Server;
@@ -13,6 +14,7 @@ use crate::cli::home::Home;
 use crate::cli::operator::data_flag;
 use crate::cli::print;
 use crate::config::{self, Config, LogFormat, LoginMethod, Override};
+use crate::telemetry;
 
 /// Below this many open files a server that is to take as many connections as it can is worth a warning.
 const FEW_FILES: u64 = 10_000;
@@ -40,10 +42,12 @@ pub struct Serve {
 /// [`Failure`], as every command.
 pub async fn run(serve: Serve) -> Result<Exit, Failure> {
     let config = config::load(serve.config.as_deref(), &serve.overrides())?.config;
+    telemetry::start(&config.log).map_err(Failure::usage)?;
+    let files = raise_file_limit();
     let server = Server::start(config.clone()).await.map_err(|error| Failure::other(error.to_string()))?;
     let contexts = Home::find().map(|home| Contexts::of(&home));
-    let saved = contexts.and_then(|contexts| save_local(&contexts, &config, server.addresses()));
-    greet(&config, &server, &saved)?;
+    let saved = contexts.and_then(|contexts| save_local(&contexts, &config, server.addresses(), server.ca()));
+    greet(&config, &server, &saved, files)?;
     server.run_until_signal().await.map_err(|error| Failure::other(error.to_string()))?;
     Ok(Exit::Ok)
 }
@@ -72,18 +76,17 @@ enum Saved {
     OwnCertificate,
 }
 
-fn save_local(contexts: &Contexts, config: &Config, addresses: &[SocketAddr]) -> Result<Saved, Failure> {
+fn save_local(
+    contexts: &Contexts,
+    config: &Config,
+    addresses: &[SocketAddr],
+    ca: Option<&Path>,
+) -> Result<Saved, Failure> {
     let (Some(address), Some(app)) = (addresses.first(), config.app.first()) else {
         return Err(Failure::other("the server has no address"));
     };
-    if config.tls.certificate.is_some() {
-        return Ok(Saved::OwnCertificate);
-    }
-    let context = Context {
-        server: reachable(*address).to_string(),
-        ca: absolute(&config.data).join("tls/ca.pem"),
-        app: app.name.clone(),
-    };
+    let Some(ca) = ca else { return Ok(Saved::OwnCertificate) };
+    let context = Context { server: reachable(*address).to_string(), ca: ca.to_owned(), app: app.name.clone() };
     contexts.save(LOCAL, &context)?;
     Ok(Saved::Local { current: contexts.current().as_deref() == Some(LOCAL) })
 }
@@ -98,26 +101,38 @@ fn reachable(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(ip, address.port())
 }
 
-fn greet(config: &Config, server: &Server, saved: &Result<Saved, Failure>) -> std::io::Result<()> {
+fn greet(config: &Config, server: &Server, saved: &Result<Saved, Failure>, files: Option<u64>) -> std::io::Result<()> {
     let addresses: Vec<_> = server.addresses().iter().map(ToString::to_string).collect();
-    let data = absolute(&config.data);
     print::line(&format!("postrider {} listens on {} (TLS 1.3)", env!("CARGO_PKG_VERSION"), addresses.join(", ")))?;
-    print::line(&format!("data         {}{}", data.display(), if server.first_run() { "   (new)" } else { "" }))?;
-    let certificate = config.tls.certificate.as_deref().map_or_else(|| data.join("tls/ca.pem"), absolute);
+    let new = if server.first_run() { "   (new)" } else { "" };
+    print::line(&format!("data         {}{new}", server.data().display()))?;
     let found = match saved {
         Ok(Saved::Local { .. }) => format!("   (clients here find it by themselves: context \"{LOCAL}\")"),
         _ => String::new(),
     };
+    let certificate = server.ca().or(config.tls.certificate.as_deref()).map(absolute).unwrap_or_default();
     print::line(&format!("certificate  {}{found}", certificate.display()))?;
-    let mut warnings = server.notes();
-    warnings.extend(few_files(config));
-    if let Err(failure) = saved {
-        warnings.push(format!("the context \"{LOCAL}\" is not saved: {}", failure.message));
-    }
-    for warning in warnings {
+    for warning in warnings(config, saved, files) {
         print::line(&format!("warning      {warning}"))?;
     }
     print::line(&format!("next         {}", next(config, saved, &invocation())))
+}
+
+fn warnings(config: &Config, saved: &Result<Saved, Failure>, files: Option<u64>) -> Vec<String> {
+    let open = config.app.iter().filter(|app| app.allows(LoginMethod::Open));
+    let mut warnings: Vec<String> = open
+        .map(|app| format!("app {:?} has open login: any name, no credential; only for development", app.name))
+        .collect();
+    let wanted = if config.listen.max_connections == 0 { FEW_FILES } else { u64::from(config.listen.max_connections) };
+    if let Some(files) = files.filter(|files| *files < wanted) {
+        warnings.push(format!(
+            "the open-file limit is {files}, about as many connections; `ulimit -n {wanted}` before starting raises it"
+        ));
+    }
+    if let Err(failure) = saved {
+        warnings.push(format!("the context \"{LOCAL}\" is not saved: {}", failure.message));
+    }
+    warnings
 }
 
 /// The exact command to type next, in another terminal.
@@ -159,15 +174,13 @@ fn spelling(called: &Path, executable: Option<&Path>) -> String {
     }
 }
 
-/// A warning where the open-file limit is what will keep clients out.
-fn few_files(config: &Config) -> Option<String> {
-    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum?;
-    let wanted = if config.listen.max_connections == 0 { FEW_FILES } else { u64::from(config.listen.max_connections) };
-    (limit < wanted).then(|| {
-        format!(
-            "the open-file limit is {limit}, which is about as many connections; `ulimit -n {wanted}` before starting"
-        )
-    })
+/// Raises the open-file limit as far as the system lets us; the limit in force, if there is one.
+fn raise_file_limit() -> Option<u64> {
+    let limit = getrlimit(Resource::Nofile);
+    match setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }) {
+        Ok(()) => limit.maximum,
+        Err(_) => limit.current,
+    }
 }
 
 fn absolute(path: &Path) -> PathBuf {
@@ -189,7 +202,9 @@ mod tests {
     fn the_local_context_leads_to_the_running_server() {
         let (_root, contexts) = contexts();
         let config = Config { data: "/d".into(), ..Config::default() };
-        let saved = save_local(&contexts, &config, &["0.0.0.0:7333".parse().unwrap()]).unwrap();
+        let saved =
+            save_local(&contexts, &config, &["0.0.0.0:7333".parse().unwrap()], Some(Path::new("/d/tls/ca.pem")))
+                .unwrap();
         assert_eq!(saved, Saved::Local { current: true });
         let context = contexts.load(LOCAL).unwrap();
         assert_eq!(context, Context { server: "127.0.0.1:7333".into(), ca: "/d/tls/ca.pem".into(), app: "dev".into() });
@@ -200,7 +215,8 @@ mod tests {
         let (_root, contexts) = contexts();
         let work = Context { server: "w:1".into(), ca: "/w".into(), app: "dev".into() };
         contexts.save("work", &work).unwrap();
-        let saved = save_local(&contexts, &Config::default(), &["127.0.0.1:1".parse().unwrap()]);
+        let saved =
+            save_local(&contexts, &Config::default(), &["127.0.0.1:1".parse().unwrap()], Some(Path::new("/ca")));
         assert_eq!(contexts.current().as_deref(), Some("work"));
         let command = next(&Config::default(), &saved, "postrider");
         assert_eq!(command, "postrider chat --user alice --context local");
@@ -217,6 +233,15 @@ mod tests {
         let app = App { login: vec![LoginMethod::DeviceKey], ..App::development() };
         let config = Config { app: vec![app], data: "/d".into(), ..Config::default() };
         assert_eq!(next(&config, &current, "postrider"), "postrider user add alice --data /d");
+    }
+
+    #[test]
+    fn open_login_and_few_files_are_warned_of() {
+        let current = Ok(Saved::Local { current: true });
+        let open = "app \"dev\" has open login: any name, no credential; only for development";
+        assert_eq!(warnings(&Config::default(), &current, None), [open]);
+        assert_eq!(warnings(&Config::default(), &current, Some(FEW_FILES)), [open]);
+        assert!(warnings(&Config::default(), &current, Some(1024))[1].contains("`ulimit -n 10000`"));
     }
 
     #[test]

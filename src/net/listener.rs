@@ -1,0 +1,118 @@
+//! Accepts connections, within limits, and outlives running out of descriptors.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::connection::Ended;
+use super::{Shared, handshake};
+
+/// The kernel's queue of connections that wait to be accepted.
+const BACKLOG: u32 = 4096;
+
+/// Connections above the limit that are told `OVERLOADED` at once; what comes above these is closed.
+const TURNED_AWAY: usize = 64;
+
+/// How long accepting pauses when the process has no descriptor left.
+const NO_DESCRIPTOR_PAUSE: Duration = Duration::from_millis(100);
+
+/// Opens a listening socket.
+///
+/// # Errors
+/// The operating system's.
+pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { tokio::net::TcpSocket::new_v4() } else { tokio::net::TcpSocket::new_v6() }?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
+/// Counts connections against the limits; shared by the listeners of a server.
+pub struct Admission {
+    room: Arc<Semaphore>,
+    turned_away: Arc<Semaphore>,
+}
+
+impl Admission {
+    /// Room for `max_connections`.
+    #[must_use]
+    pub fn new(max_connections: usize) -> Arc<Self> {
+        let room = Arc::new(Semaphore::new(max_connections.min(Semaphore::MAX_PERMITS)));
+        Arc::new(Self { room, turned_away: Arc::new(Semaphore::new(TURNED_AWAY)) })
+    }
+
+    /// A place, and whether it is one of the regular ones; `None` when not even a refusal can be afforded.
+    fn enter(&self) -> Option<(OwnedSemaphorePermit, bool)> {
+        let regular = Arc::clone(&self.room).try_acquire_owned().map(|permit| (permit, true));
+        regular.or_else(|_| Arc::clone(&self.turned_away).try_acquire_owned().map(|permit| (permit, false))).ok()
+    }
+}
+
+/// Accepts until `stop`, a task of `tasks` per connection.
+pub async fn accept(
+    listener: TcpListener,
+    acceptor: TlsAcceptor,
+    shared: Arc<Shared>,
+    admission: Arc<Admission>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+) {
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = stop.cancelled() => return,
+        };
+        match accepted {
+            Ok((socket, from)) => {
+                let Some((permit, admitted)) = admission.enter() else {
+                    tracing::warn!(%from, "too many connections: closed at once");
+                    continue;
+                };
+                let (acceptor, shared) = (acceptor.clone(), Arc::clone(&shared));
+                tasks.spawn(async move {
+                    serve(shared, acceptor, socket, from, admitted).await;
+                    drop(permit);
+                });
+            }
+            Err(error) => pause_after(&error, &stop).await,
+        }
+    }
+}
+
+/// A connection that broke before it was accepted is no reason to wait; a lack of descriptors or memory is.
+async fn pause_after(error: &io::Error, stop: &CancellationToken) {
+    use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted};
+    if matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted) {
+        return;
+    }
+    tracing::warn!(%error, "cannot accept connections; raise the limit of open files (ulimit -n) if this goes on");
+    tokio::select! {
+        () = tokio::time::sleep(NO_DESCRIPTOR_PAUSE) => {}
+        () = stop.cancelled() => {}
+    }
+}
+
+async fn serve(shared: Arc<Shared>, acceptor: TlsAcceptor, socket: TcpStream, from: SocketAddr, admitted: bool) {
+    if let Err(error) = socket.set_nodelay(true) {
+        tracing::debug!(%from, %error, "no TCP_NODELAY");
+    }
+    // Boxed: login needs far more room than a connection at rest, and only once.
+    let connection = match Box::pin(handshake::log_in(&shared, acceptor, socket, admitted)).await {
+        Ok(connection) => connection,
+        Err(error) => return handshake::log_failure(&error, from),
+    };
+    let (user, device) = (connection.peer().user, connection.peer().device);
+    match connection.serve(shared).await {
+        Ended::Closed(error) => {
+            tracing::info!(%from, %user, %device, code = %error.code, detail = %error.detail, "closed");
+        }
+        ended => tracing::debug!(%from, %user, %device, ?ended, "closed"),
+    }
+}

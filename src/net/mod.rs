@@ -1,0 +1,43 @@
+//! Sockets: where bytes come in and go out.
+//!
+//! # Layout
+//! - [`listener`]: accepts, within limits
+//! - [`tls`]: the TLS configuration
+//! - [`certificate`]: the certificate a server makes for itself
+//! - [`codec`]: the frame codec as tokio-util's `Decoder` and `Encoder`
+//! - [`handshake`]: TLS and login of one connection: `Hello` → `Welcome`
+//! - [`connection`]: one logged-in connection: bytes ↔ session
+
+pub mod certificate;
+pub mod codec;
+pub mod connection;
+pub mod handshake;
+pub mod listener;
+pub mod tls;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::clock::Clock;
+use crate::router::Router;
+
+/// What connections are bounded by.
+#[derive(Clone, Copy, Debug)]
+pub struct Config {
+    /// From accept to `Welcome`.
+    pub login_timeout: Duration,
+    /// A logged-in connection that sends nothing for this long is closed.
+    pub idle_timeout: Duration,
+    /// Bytes of a frame after login.
+    pub max_frame_bytes: usize,
+}
+
+/// What every connection of this server shares.
+pub struct Shared {
+    /// Where requests go.
+    pub router: Arc<Router>,
+    /// Time and randomness.
+    pub clock: Clock,
+    /// The bounds.
+    pub config: Config,
+}

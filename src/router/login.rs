@@ -1,0 +1,123 @@
+//! Who is it? From a checked `Hello` to a seated connection.
+//!
+//! Proofs are checked here; what must be decided atomically (does the name exist? is the code unused? how many devices?)
+//! is decided by the store in [`Attach`].
+
+use std::sync::Arc;
+
+use postrider_protocol::error::{CodedError, ErrorCode};
+use postrider_protocol::limits::SIGNATURE_BYTES;
+use postrider_protocol::session::server::{Hello, Method};
+
+use super::{Peer, Router, store_failed};
+use crate::hub::Outbox;
+use crate::ids::{DeviceId, Position};
+use crate::store::{Admission, Attach, Attached, Operation, Outcome, StoreError};
+use crate::tenant::proof::{self, Binding};
+use crate::tenant::{Tenant, code};
+
+/// What the connection does next.
+pub enum Admit {
+    /// Log in.
+    Now(Admission),
+    /// Challenge first. Whether user and device exist is not looked up before the proof is there, so that the challenge
+    /// tells nothing (LOGIN-4).
+    Challenge,
+}
+
+impl Router {
+    /// Looks at the app and the method.
+    ///
+    /// # Errors
+    /// `UNKNOWN_APP`, `METHOD_NOT_ALLOWED`.
+    pub fn admit(&self, hello: &Hello) -> Result<(Arc<Tenant>, Admit), CodedError> {
+        let tenant = self.tenants.find(&hello.app)?;
+        tenant.check_method(&hello.method)?;
+        let admit = match hello.method {
+            Method::Open => Admit::Now(Admission::Open),
+            Method::DeviceKey | Method::Enroll { .. } => Admit::Challenge,
+        };
+        Ok((tenant, admit))
+    }
+
+    /// Checks the answer to a challenge (LOGIN-6).
+    ///
+    /// # Errors
+    /// `LOGIN_FAILED`, whatever was wrong.
+    pub async fn verify(
+        &self,
+        tenant: &Tenant,
+        hello: &Hello,
+        binding: &Binding,
+        signature: &[u8; SIGNATURE_BYTES],
+    ) -> Result<Admission, CodedError> {
+        let failed = || CodedError::new(ErrorCode::LoginFailed);
+        let admission = match &hello.method {
+            Method::Open => return Ok(Admission::Open),
+            Method::Enroll { code, public_key } => {
+                Admission::Enroll { code_hash: code::hash(code).ok_or_else(failed)?, key: *public_key }
+            }
+            Method::DeviceKey => {
+                let user = self.store.find_user(tenant.id, &hello.user).await.map_err(|error| store_failed(&error))?;
+                let device = user.and_then(|user| user.devices.into_iter().find(|device| device.name == hello.device));
+                // Not DEVICE_EXPIRED: that would tell anybody which devices there are.
+                Admission::Key(device.and_then(|device| device.key).ok_or_else(failed)?)
+            }
+        };
+        let key = match &admission {
+            Admission::Key(key) | Admission::Enroll { key, .. } => key,
+            Admission::Open => return Ok(admission),
+        };
+        if proof::holds(key, binding, hello, signature) { Ok(admission) } else { Err(failed()) }
+    }
+
+    /// Attaches the device and seats the connection. From the commit on, everything published to the user reaches
+    /// `outbox`, or is part of the backlog.
+    ///
+    /// # Errors
+    /// What the store refuses: `LOGIN_FAILED`, `DEVICE_EXPIRED`, `TOO_MANY_DEVICES`, `CURSOR_AHEAD`; or its failure.
+    pub async fn log_in(
+        &self,
+        tenant: Arc<Tenant>,
+        hello: Hello,
+        admission: Admission,
+        outbox: Arc<Outbox>,
+    ) -> Result<(Peer, Attached), CodedError> {
+        let app = tenant.id;
+        let attach = Attach {
+            app,
+            user: hello.user.clone(),
+            device: hello.device,
+            device_id: DeviceId(hello.device_id),
+            cursor: Position(hello.cursor),
+            admission,
+            now: self.clock.wall_ms(),
+        };
+        let (answer, wait) = tokio::sync::oneshot::channel();
+        let (hub, publisher, seat) = (Arc::clone(&self.hub), self.publisher(), Arc::clone(&outbox));
+        let done = move |committed: Result<crate::store::Committed, StoreError>| {
+            let outcome = committed.map(|committed| {
+                publisher.publish(&committed.published);
+                committed.outcomes.into_iter().next()
+            });
+            if let Ok(Some(Outcome::Attached(attached))) = &outcome {
+                hub.join(app, attached.user, attached.device, Arc::clone(&seat));
+                seat.attach(attached.cursor, attached.head, hello.window);
+            }
+            // Whoever waited may have gone; then the seat is given up again.
+            if let Err(Ok(Some(Outcome::Attached(attached)))) = answer.send(outcome) {
+                hub.leave(app, attached.user, &seat);
+            }
+        };
+        self.store.commit(vec![Operation::Attach(attach)], Box::new(done)).await;
+        match wait.await.unwrap_or(Err(StoreError::Closed)) {
+            Ok(Some(Outcome::Attached(attached))) => {
+                let (user, device) = (attached.user, attached.device);
+                Ok((Peer { tenant, user, name: hello.user, device, outbox }, attached))
+            }
+            Ok(Some(Outcome::Refused(code))) => Err(code.into()),
+            Ok(_) => Err(ErrorCode::Internal.into()),
+            Err(error) => Err(store_failed(&error)),
+        }
+    }
+}

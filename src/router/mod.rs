@@ -1,0 +1,207 @@
+//! The router: what a logged-in client asks for becomes operations of the store, and what the store has committed
+//! becomes frames in the outboxes of live connections.
+//!
+//! It works in wake-ups: everything one read brought is collected in one [`Work`] and committed as one batch. The
+//! batch's completion runs on the store's thread, in commit order: answers first, into the asking connection's outbox,
+//! then publications through the hub. So an `Ack` is never overtaken by what it caused (SEND-5), and an inbox's entries
+//! reach each connection in the order of their positions.
+//!
+//! # Layout
+//! - [`Router`], [`Work`]: one exhaustive match on requests
+//! - [`login`]: who is it? Attaches the device and seats the connection
+//! - [`send`], [`receipt`], [`link`]: one file an operation
+//! - [`sync`]: the backlog, read at the connection's own pace
+//! - [`publish`]: committed entries → outboxes
+
+pub mod link;
+pub mod login;
+pub mod publish;
+mod receipt;
+mod send;
+pub mod sync;
+
+use std::sync::Arc;
+
+use postrider_protocol::error::{CodedError, ErrorCode};
+use postrider_protocol::frame;
+use postrider_protocol::session::server::{Request, Requests, frame as server_frame};
+use postrider_protocol::wire::{self, server_frame::Body};
+
+use crate::bus::Bus;
+use crate::clock::Clock;
+use crate::hub::{Hub, Outbox};
+use crate::ids::{AppId, DeviceId, Position, UserId};
+use crate::store::{Batch, Committed, Operation, Outcome, Store, StoreError};
+use crate::tenant::{Tenant, Tenants};
+
+/// What the router is bounded by.
+#[derive(Clone, Copy, Debug)]
+pub struct Config {
+    /// Message entries an inbox may hold.
+    pub inbox_entries: u64,
+    /// Bytes of content a message may have.
+    pub content_bytes: usize,
+    /// Bytes of unwritten frames above which a connection reads on from its inbox instead.
+    pub outbound_bytes: usize,
+}
+
+/// What the router needs of the rest of the house. Knows no sockets.
+pub struct Router {
+    store: Arc<dyn Store>,
+    hub: Arc<Hub>,
+    bus: Arc<dyn Bus>,
+    tenants: Arc<Tenants>,
+    clock: Clock,
+    config: Config,
+}
+
+/// Who sits at the other end of a connection that is logged in.
+pub struct Peer {
+    /// The app.
+    pub tenant: Arc<Tenant>,
+    /// The user's number.
+    pub user: UserId,
+    /// The user's name.
+    pub name: String,
+    /// The device's number.
+    pub device: DeviceId,
+    /// What waits to be written to it.
+    pub outbox: Arc<Outbox>,
+}
+
+impl Peer {
+    fn app(&self) -> AppId {
+        self.tenant.id
+    }
+}
+
+/// What one wake-up of a connection has collected. Bounded by what one read can bring.
+#[derive(Default)]
+pub struct Work {
+    batch: Batch,
+    link: bool,
+    /// The client said it sends no more.
+    pub goodbye: bool,
+}
+
+impl Router {
+    /// A router over these.
+    pub fn new(
+        store: Arc<dyn Store>,
+        hub: Arc<Hub>,
+        bus: Arc<dyn Bus>,
+        tenants: Arc<Tenants>,
+        clock: Clock,
+        config: Config,
+    ) -> Self {
+        Self { store, hub, bus, tenants, clock, config }
+    }
+
+    /// An outbox for a new connection.
+    #[must_use]
+    pub fn outbox(&self) -> Arc<Outbox> {
+        Arc::new(Outbox::new(self.config.outbound_bytes))
+    }
+
+    /// Collects what one frame asks for. The confirmation comes first: a `Read` may rest on it (RCPT-6).
+    pub fn collect(&self, peer: &Peer, requests: Requests, work: &mut Work) {
+        if let Some(position) = requests.received {
+            peer.outbox.confirmed(Position(position));
+            receipt::received(peer, position, self.clock.wall_ms(), &mut work.batch);
+        }
+        match requests.request {
+            None => {}
+            Some(Request::Send { send_id, to, content }) => {
+                work.batch.push(self.send(peer, send_id, to, content));
+            }
+            Some(Request::Read { conversation, seq }) => work.batch.push(receipt::read(peer, conversation, seq)),
+            Some(Request::Ping { token }) => {
+                let pong = server_frame(Body::Pong(wire::Pong { token }));
+                peer.outbox.reply(|sender| sender.frame(|out| frame::put(&pong, out)));
+            }
+            Some(Request::LinkDevice) => work.link = true,
+            Some(Request::Goodbye) => work.goodbye = true,
+        }
+    }
+
+    /// Commits what was collected. Returns when the store has taken it; the answers find their own way.
+    pub async fn commit(&self, peer: &Peer, work: Work) {
+        if !work.batch.is_empty() {
+            let outbox = Arc::clone(&peer.outbox);
+            let publisher = self.publisher();
+            let done = move |committed| match committed {
+                Ok(committed) => settle(&outbox, &publisher, committed),
+                Err(error) => outbox.close(store_failed(&error)),
+            };
+            self.store.commit(work.batch, Box::new(done)).await;
+        }
+        if work.link {
+            self.link(peer).await;
+        }
+        if work.goodbye {
+            self.goodbye(peer).await;
+        }
+    }
+
+    /// Everything that was committed before is answered first: an empty batch takes its place in the order (CONN-6).
+    async fn goodbye(&self, peer: &Peer) {
+        let outbox = Arc::clone(&peer.outbox);
+        self.store.commit(Batch::new(), Box::new(move |_| outbox.finish())).await;
+    }
+
+    /// The connection is gone.
+    pub fn leave(&self, peer: &Peer) {
+        self.hub.leave(peer.app(), peer.user, &peer.outbox);
+    }
+
+    /// Commits one operation and waits for its outcome. What it publishes is published in commit order, like all else.
+    ///
+    /// # Errors
+    /// The store's failure.
+    pub async fn commit_one(&self, operation: Operation) -> Result<Outcome, CodedError> {
+        let (answer, wait) = tokio::sync::oneshot::channel();
+        let publisher = self.publisher();
+        let done = move |committed: Result<Committed, StoreError>| {
+            if let Ok(committed) = &committed {
+                publisher.publish(&committed.published);
+            }
+            drop(answer.send(committed));
+        };
+        self.store.commit(vec![operation], Box::new(done)).await;
+        let committed = wait.await.unwrap_or(Err(StoreError::Closed)).map_err(|error| store_failed(&error))?;
+        committed.outcomes.into_iter().next().ok_or_else(|| ErrorCode::Internal.into())
+    }
+}
+
+/// Answers first, then publications.
+fn settle(outbox: &Outbox, publisher: &publish::Publisher, committed: Committed) {
+    let mut refused = None;
+    outbox.reply(|sender| {
+        for outcome in &committed.outcomes {
+            match outcome {
+                Outcome::Answer(answer) => send::put_answer(answer, sender),
+                Outcome::Refused(code) => {
+                    refused.get_or_insert(*code);
+                }
+                Outcome::Received(_) | Outcome::Read(_) | Outcome::Done => {}
+                Outcome::App(_) | Outcome::Attached(_) | Outcome::Revoked(_) | Outcome::Swept { .. } => {
+                    refused.get_or_insert(ErrorCode::Internal);
+                }
+            }
+        }
+    });
+    publisher.publish(&committed.published);
+    if let Some(code) = refused {
+        outbox.close(code.into());
+    }
+}
+
+/// What a client is told when the store fails: that it failed, not how.
+fn store_failed(error: &StoreError) -> CodedError {
+    tracing::error!(%error, "the store failed");
+    match error {
+        StoreError::Closed => CodedError::new(ErrorCode::ShuttingDown).after_ms(1000),
+        StoreError::Io(_) => ErrorCode::StoreUnavailable.into(),
+        StoreError::Locked(_) | StoreError::Format { .. } | StoreError::Corrupt(_) => ErrorCode::Internal.into(),
+    }
+}

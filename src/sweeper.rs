@@ -1,0 +1,71 @@
+//! Housekeeping: expires devices that were unseen, and messages that were undelivered, for longer than the retention.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::Clock;
+use crate::hub::Hub;
+use crate::ids::{AppId, UserId};
+use crate::router::Router;
+use crate::store::{Operation, Outcome, Sweep};
+use crate::tenant::Tenants;
+
+/// Users looked at in one commit, so that a sweep never holds other commits up for long.
+const SLICE_USERS: usize = 256;
+
+/// What a sweep needs.
+pub struct Sweeper {
+    /// To commit and publish with.
+    pub router: Arc<Router>,
+    /// A connected device counts as seen.
+    pub hub: Arc<Hub>,
+    /// Whose inboxes.
+    pub tenants: Arc<Tenants>,
+    /// What "unseen for too long" means now.
+    pub clock: Clock,
+    /// How long what is undelivered is kept.
+    pub retention: Duration,
+}
+
+impl Sweeper {
+    /// Sweeps at once and then every `pause`, until `stop`.
+    pub async fn run(self, pause: Duration, stop: CancellationToken) {
+        loop {
+            for tenant in self.tenants.all() {
+                tokio::select! {
+                    () = self.sweep(tenant.id) => {}
+                    () = stop.cancelled() => return,
+                }
+            }
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = stop.cancelled() => return,
+            }
+        }
+    }
+
+    /// Sweeps every user of an app, a slice at a time.
+    async fn sweep(&self, app: AppId) {
+        let kept_ms = u64::try_from(self.retention.as_millis()).unwrap_or(u64::MAX);
+        let before = self.clock.wall_ms().saturating_sub(kept_ms);
+        let mut after = UserId(0);
+        loop {
+            let connected = self.hub.devices(app);
+            let sweep = Sweep { app, after, limit: SLICE_USERS, before, connected };
+            match self.router.commit_one(Operation::Sweep(sweep)).await {
+                Ok(Outcome::Swept { next, devices, entries }) => {
+                    if devices + entries > 0 {
+                        tracing::info!(%app, devices, entries, "expired");
+                    }
+                    match next {
+                        Some(user) => after = user,
+                        None => return,
+                    }
+                }
+                Ok(_) | Err(_) => return,
+            }
+        }
+    }
+}

@@ -1,0 +1,15 @@
+//! Tests against a real server over real TLS, in one binary.
+//!
+//! # Layout
+//! - [`support`]: a server to test, a client that can say anything, and conversation scripts
+//! - the other modules: one a subject, each test a sentence
+
+#![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr, missing_docs)]
+
+mod support;
+
+mod conversations;
+mod devices;
+mod misuse;
+mod receipts;
+mod sending;
