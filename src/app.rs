@@ -86,6 +86,7 @@ pub struct Server {
     data: PathBuf,
     ca: Option<PathBuf>,
     first_run: bool,
+    notes: Vec<String>,
     max_connections: usize,
     store: Arc<dyn Store>,
     hub: Arc<Hub>,
@@ -116,9 +117,9 @@ impl Server {
         let engine = EngineConfig {
             path: data.clone(),
             cache_bytes: config.store.cache_bytes,
-            queue_bytes: config.store.queue_bytes,
+            queue_bytes: usize::try_from(config.store.queue_bytes).unwrap_or(usize::MAX),
         };
-        let store: Arc<dyn Store> = Arc::new(Engine::open(engine)?);
+        let store: Arc<dyn Store> = Arc::new(Engine::open(&engine)?);
         let (acceptor, ca) = acceptor(&config, &data, &clock)?;
         let listeners = bind(&config.listen.address)?;
         let addresses = listeners.iter().map(|(address, _)| *address).collect::<Vec<_>>();
@@ -152,6 +153,7 @@ impl Server {
             data: data.clone(),
             ca,
             first_run,
+            notes: notes(&config),
             max_connections,
             store: Arc::clone(&store),
             hub: Arc::clone(&hub),
@@ -226,6 +228,12 @@ impl Server {
     #[must_use]
     pub fn first_run(&self) -> bool {
         self.first_run
+    }
+
+    /// What an operator should know about how it is set up, a line each.
+    #[must_use]
+    pub fn notes(&self) -> &[String] {
+        &self.notes
     }
 
     /// How many connections it takes at once.
@@ -329,12 +337,29 @@ async fn tenants(config: &Config, store: &dyn Store) -> Result<Tenants, StoreErr
     Ok(Tenants::new(tenants.collect::<Result<Vec<_>, _>>()?))
 }
 
+fn notes(config: &Config) -> Vec<String> {
+    let open = config.app.iter().filter(|app| app.login.contains(&crate::tenant::LoginMethod::Open));
+    let note = |app: &crate::config::App| {
+        format!("app {:?} has open login: any name, no credential; only for development", app.name)
+    };
+    open.map(note).collect()
+}
+
 /// As many as asked for, or as the limit of open files leaves room for.
 fn max_connections(configured: u32) -> usize {
-    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(1 << 20);
+    let limit = raise_open_files().unwrap_or(1 << 20);
     let room = limit.saturating_sub(RESERVED_DESCRIPTORS).max(1);
     let room = usize::try_from(room).unwrap_or(usize::MAX);
     if configured == 0 { room } else { room.min(configured as usize) }
+}
+
+/// Raises this process's limit of open files to the most it may have, and returns it; `None` is without limit.
+fn raise_open_files() -> Option<u64> {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    let before = limit.current;
+    limit.current = limit.maximum;
+    if setrlimit(Resource::Nofile, limit).is_ok() { limit.maximum } else { before }
 }
 
 /// What the operator's side may use of the server.

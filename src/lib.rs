@@ -1,4 +1,11 @@
-//! The Postrider server.
+//! The Postrider server and its command line. `ARCHITECTURE.md` beside this file says how it is built.
+//!
+//! # Layout
+//! - [`net`] → [`router`] → [`store`] → [`hub`] → [`net`]: the way of a message
+//! - [`tenant`], [`bus`], [`sweeper`], [`admin`]: what stands beside it
+//! - [`ids`], [`clock`], [`config`], [`telemetry`]: what all of them stand on
+//! - [`app`]: puts it together
+//! - [`cli`]: the commands
 
 pub mod admin;
 pub mod app;

@@ -37,14 +37,15 @@ use crate::ids::{AppId, Position, UserId};
 /// Operations that are decided together: all of one connection's wake-up, as a rule. Bounded by the caller.
 pub type Batch = Vec<Operation>;
 
-/// Called once, on the store's own thread and in commit order; it must not block. An error means that nothing of the
-/// batch is promised: it may or may not be there after a restart, and the callers' peers will ask again.
+/// Called once, in commit order and on the store's own thread (where the store has one and is not closed); it must not
+/// block. An error means that nothing of the batch is promised: it may or may not be there after a restart, and the
+/// callers' peers will ask again.
 pub type Completion = Box<dyn FnOnce(Result<Committed, StoreError>) + std::marker::Send>;
 
 /// What every store can do.
 pub trait Store: std::marker::Send + Sync + 'static {
     /// Hands a batch over and returns once there is room for it; the answer goes to `done`. The store takes batches in
-    /// the order of these calls. `done` is always called, with an error if need be.
+    /// the order of these calls when each is awaited before the next. `done` is always called, with an error if need be.
     fn commit(&self, batch: Batch, done: Completion) -> BoxFuture<'_, ()>;
 
     /// Entries of an inbox with `after < position ≤ up_to`, oldest first, within `limit` (at least one entry if there is

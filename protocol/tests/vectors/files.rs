@@ -68,14 +68,6 @@ impl AnyFrame {
         }
         out.to_vec()
     }
-
-    /// Whether the frame neither confirms nor carries a body that is known.
-    pub fn says_nothing(&self) -> bool {
-        match self {
-            AnyFrame::Client(frame) => frame.received == 0 && frame.body.is_none(),
-            AnyFrame::Server(frame) => frame.body.is_none(),
-        }
-    }
 }
 
 /// The JSON of a frame. Numbers that not every language's JSON can hold are strings; readers of proto3 JSON take both.

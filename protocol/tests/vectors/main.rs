@@ -15,12 +15,15 @@ mod strange;
 
 use std::collections::BTreeSet;
 use std::sync::Once;
+use std::time::Duration;
 
 use bytes::BytesMut;
 use files::{AnyFrame, Direction};
-use postrider_protocol::error::ErrorCode;
+use postrider_protocol::error::{CodedError, ErrorCode};
 use postrider_protocol::frame;
 use postrider_protocol::limits::{MAX_FRAME_BYTES, MAX_LOGIN_FRAME_BYTES};
+use postrider_protocol::session::server::{AwaitingHello, Session};
+use postrider_protocol::wire::ClientFrame;
 use serde_json::Value;
 
 static BLESSED: Once = Once::new();
@@ -101,9 +104,24 @@ fn a_malformed_frame_gets_the_code_that_its_vector_names() {
         let read = AnyFrame::read(files::direction(vector), &wire, limit);
         match vector["found_in"].as_str().unwrap() {
             "length" | "protobuf" => assert_eq!(read.expect_err(name).code, *code, "{vector}"),
-            "meaning" => assert!(read.expect("protobuf of the right shape").says_nothing(), "{vector}"),
+            "meaning before login" => {
+                let answer = AwaitingHello::new().handle_frame(from_client(read));
+                assert_eq!(answer.expect_err(name).code, *code, "{vector}");
+            }
+            "meaning after login" => {
+                let mut session = Session::new(0, Duration::from_secs(1), Duration::ZERO);
+                let answer = session.handle_frame(from_client(read), Duration::ZERO);
+                assert_eq!(answer.expect_err(name).code, *code, "{vector}");
+            }
             other => panic!("unknown stage {other}"),
         }
+    }
+}
+
+fn from_client(read: Result<AnyFrame, CodedError>) -> ClientFrame {
+    match read {
+        Ok(AnyFrame::Client(frame)) => frame,
+        other => panic!("not a client's frame of the right shape: {other:?}"),
     }
 }
 

@@ -1,7 +1,7 @@
 //! Frames that are odd but right, and frames that are wrong.
 
 use postrider_protocol::error::ErrorCode;
-use postrider_protocol::limits::{DEFAULT_FRAME_BYTES, MAX_LOGIN_FRAME_BYTES};
+use postrider_protocol::limits::{DEFAULT_FRAME_BYTES, MAX_LOGIN_FRAME_BYTES, SIGNATURE_BYTES};
 use postrider_protocol::wire::{self, client_frame, hello, server_frame};
 use serde::Serialize;
 
@@ -25,7 +25,7 @@ struct Malformed {
     note: &'static str,
     /// The limit in force, in bytes of body.
     limit: usize,
-    /// What shows the fault: the length alone, the protobuf, or what it means.
+    /// What shows the fault: the length alone, the protobuf, or what it means in that state.
     found_in: &'static str,
     error: &'static str,
     hex: String,
@@ -79,43 +79,78 @@ fn lenient() -> Vec<Vector> {
 }
 
 fn malformed() -> Vec<Malformed> {
-    let found = |found_in: &'static str| {
-        move |name: &'static str, note: &'static str, limit: usize, code: ErrorCode, wire: &[u8]| Malformed {
-            name,
-            direction: Direction::ToServer,
-            note,
-            limit,
-            found_in,
-            error: code.name(),
-            hex: to_hex(wire),
-        }
+    let mut vectors = broken();
+    vectors.extend(against_the_rules());
+    vectors
+}
+
+fn refused(
+    found_in: &'static str,
+    name: &'static str,
+    note: &'static str,
+    limit: usize,
+    code: ErrorCode,
+    wire: &[u8],
+) -> Malformed {
+    Malformed { name, direction: Direction::ToServer, note, limit, found_in, error: code.name(), hex: to_hex(wire) }
+}
+
+/// Bytes that are no frames, whenever they come.
+fn broken() -> Vec<Malformed> {
+    let length = |name, note, limit, code, wire: &[u8]| refused("length", name, note, limit, code, wire);
+    let protobuf = |name, note, body: &[u8]| {
+        refused("protobuf", name, note, MAX_LOGIN_FRAME_BYTES, ErrorCode::BadFrame, &framed(body))
     };
-    let (length, protobuf, meaning) = (found("length"), found("protobuf"), found("meaning"));
     let (early, later) = (MAX_LOGIN_FRAME_BYTES, DEFAULT_FRAME_BYTES);
     let overlong = [&[0x08][..], &[0xff; 10], &[0x01]].concat();
+    let too_large = ErrorCode::FrameTooLarge;
     vec![
         length("length_zero", "FRAME-2", early, ErrorCode::FrameEmpty, &[0, 0, 0, 0]),
-        length(
-            "length_8193_before_login",
-            "FRAME-3: one above 8 KiB",
-            early,
-            ErrorCode::FrameTooLarge,
-            &[0, 0, 0x20, 1],
+        length("length_8193_before_login", "FRAME-3: one above 8 KiB", early, too_large, &[0, 0, 0x20, 1]),
+        length("length_above_max_frame_bytes", "FRAME-3: one above 64 KiB", later, too_large, &[0, 1, 0, 1]),
+        length("length_largest", "FRAME-4: 4 GiB that are never reserved", later, too_large, &[0xff; 4]),
+        length("http_request", "the letters GET and a space", early, too_large, b"GET "),
+        protobuf("field_longer_than_frame", "FRAME-5", &[0x12, 5]),
+        protobuf("field_number_zero", "FRAME-5", &[0, 0]),
+        protobuf("varint_too_long", "FRAME-5: 11 bytes", &overlong),
+        protobuf("string_not_utf8", "FRAME-5: Hello.user is ff", &[0x12, 3, 0x1a, 1, 0xff]),
+    ]
+}
+
+/// Frames of the right shape that break a rule, before login or after it.
+fn against_the_rules() -> Vec<Malformed> {
+    use client_frame::Body;
+    let open = || hello("a", "d", hello::Method::Open(wire::OpenLogin {}));
+    let say = |hello| client(Body::Hello(hello)).to_bytes();
+    let before = |name, note, code, wire: Vec<u8>| {
+        refused("meaning before login", name, note, MAX_LOGIN_FRAME_BYTES, code, &wire)
+    };
+    let after =
+        |name, note, code, wire: Vec<u8>| refused("meaning after login", name, note, DEFAULT_FRAME_BYTES, code, &wire);
+    let ping = client(Body::Ping(wire::Ping { token: 1 })).to_bytes();
+    let proof = client(Body::Proof(wire::Proof { signature: vec![0; SIGNATURE_BYTES].into() })).to_bytes();
+    let short_key = wire::EnrollLogin { code: "PR-7K2QM-0XW4T-9ZRB3-H5VNC".into(), public_key: vec![0; 31].into() };
+    let short_key = wire::Hello { method: Some(hello::Method::Enroll(short_key)), ..open() };
+    let control = wire::Hello { device: "d\n".into(), ..open() };
+    let long = wire::Hello { user: "x".repeat(65), ..open() };
+    vec![
+        before("ping_before_hello", "LOGIN-1", ErrorCode::LoginRequired, ping),
+        before("proof_before_hello", "LOGIN-1", ErrorCode::LoginRequired, proof.clone()),
+        before("version_2", "VER-1", ErrorCode::UnsupportedVersion, say(wire::Hello { version: 2, ..open() })),
+        before("user_empty", "NAME-1", ErrorCode::BadName, say(wire::Hello { user: String::new(), ..open() })),
+        before("user_of_65_bytes", "NAME-1", ErrorCode::BadName, say(long)),
+        before("device_with_control_character", "NAME-1", ErrorCode::BadName, say(control)),
+        before("no_method", "LOGIN-3", ErrorCode::MethodNotAllowed, say(wire::Hello { method: None, ..open() })),
+        before("key_of_31_bytes", "LOGIN-9", ErrorCode::BadFrame, say(short_key)),
+        after("no_body", "FRAME-6: received = 0 and nothing else", ErrorCode::BadFrame, framed(&[8, 0])),
+        after("only_an_unknown_body", "FRAME-6: field 99", ErrorCode::BadFrame, framed(&[0x9a, 6, 0])),
+        after("hello_after_login", "LOGIN-7", ErrorCode::AlreadyLoggedIn, say(open())),
+        after("proof_after_login", "LOGIN-7", ErrorCode::AlreadyLoggedIn, proof),
+        after(
+            "position_never_delivered",
+            "DLVR-5: when nothing was delivered yet",
+            ErrorCode::PositionNotDelivered,
+            confirming(u64::MAX, None).to_bytes(),
         ),
-        length(
-            "length_above_max_frame_bytes",
-            "FRAME-3: one above 64 KiB",
-            later,
-            ErrorCode::FrameTooLarge,
-            &[0, 1, 0, 1],
-        ),
-        length("length_largest", "FRAME-4: 4 GiB that are never reserved", later, ErrorCode::FrameTooLarge, &[0xff; 4]),
-        length("http_request", "the letters GET and a space", early, ErrorCode::FrameTooLarge, b"GET "),
-        protobuf("field_longer_than_frame", "", early, ErrorCode::BadFrame, &framed(&[0x12, 5])),
-        protobuf("field_number_zero", "", early, ErrorCode::BadFrame, &framed(&[0, 0])),
-        protobuf("varint_too_long", "11 bytes", early, ErrorCode::BadFrame, &framed(&overlong)),
-        protobuf("string_not_utf8", "Hello.user is ff", early, ErrorCode::BadFrame, &framed(&[0x12, 3, 0x1a, 1, 0xff])),
-        meaning("no_body", "received = 0 and nothing else", later, ErrorCode::BadFrame, &framed(&[8, 0])),
-        meaning("only_an_unknown_body", "field 99", later, ErrorCode::BadFrame, &framed(&[0x9a, 6, 0])),
     ]
 }

@@ -4,7 +4,6 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use toml::Value;
 
 use crate::app::Server;
@@ -16,8 +15,8 @@ use crate::cli::print;
 use crate::config::{self, Config, LogFormat, LoginMethod, Override};
 use crate::telemetry;
 
-/// Below this many open files a server that is to take as many connections as it can is worth a warning.
-const FEW_FILES: u64 = 10_000;
+/// A server that is to take as many connections as it can, and has room for fewer, warns of it.
+const FEW_CONNECTIONS: usize = 10_000;
 
 /// Run the server
 #[derive(Args, Debug)]
@@ -43,11 +42,10 @@ pub struct Serve {
 pub async fn run(serve: Serve) -> Result<Exit, Failure> {
     let config = config::load(serve.config.as_deref(), &serve.overrides())?.config;
     telemetry::start(&config.log).map_err(Failure::usage)?;
-    let files = raise_file_limit();
     let server = Server::start(config.clone()).await.map_err(|error| Failure::other(error.to_string()))?;
     let contexts = Home::find().map(|home| Contexts::of(&home));
     let saved = contexts.and_then(|contexts| save_local(&contexts, &config, server.addresses(), server.ca()));
-    greet(&config, &server, &saved, files)?;
+    greet(&config, &server, &saved)?;
     server.run_until_signal().await.map_err(|error| Failure::other(error.to_string()))?;
     Ok(Exit::Ok)
 }
@@ -101,7 +99,7 @@ fn reachable(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(ip, address.port())
 }
 
-fn greet(config: &Config, server: &Server, saved: &Result<Saved, Failure>, files: Option<u64>) -> std::io::Result<()> {
+fn greet(config: &Config, server: &Server, saved: &Result<Saved, Failure>) -> std::io::Result<()> {
     let addresses: Vec<_> = server.addresses().iter().map(ToString::to_string).collect();
     print::line(&format!("postrider {} listens on {} (TLS 1.3)", env!("CARGO_PKG_VERSION"), addresses.join(", ")))?;
     let new = if server.first_run() { "   (new)" } else { "" };
@@ -112,27 +110,27 @@ fn greet(config: &Config, server: &Server, saved: &Result<Saved, Failure>, files
     };
     let certificate = server.ca().or(config.tls.certificate.as_deref()).map(absolute).unwrap_or_default();
     print::line(&format!("certificate  {}{found}", certificate.display()))?;
-    for warning in warnings(config, saved, files) {
+    for note in server.notes() {
+        print::line(&format!("warning      {note}"))?;
+    }
+    if let Some(warning) = few_connections(config, server.max_connections()) {
         print::line(&format!("warning      {warning}"))?;
+    }
+    if let Err(failure) = saved {
+        print::line(&format!("warning      the context \"{LOCAL}\" is not saved: {}", failure.message))?;
     }
     print::line(&format!("next         {}", next(config, saved, &invocation())))
 }
 
-fn warnings(config: &Config, saved: &Result<Saved, Failure>, files: Option<u64>) -> Vec<String> {
-    let open = config.app.iter().filter(|app| app.allows(LoginMethod::Open));
-    let mut warnings: Vec<String> = open
-        .map(|app| format!("app {:?} has open login: any name, no credential; only for development", app.name))
-        .collect();
-    let wanted = if config.listen.max_connections == 0 { FEW_FILES } else { u64::from(config.listen.max_connections) };
-    if let Some(files) = files.filter(|files| *files < wanted) {
-        warnings.push(format!(
-            "the open-file limit is {files}, about as many connections; `ulimit -n {wanted}` before starting raises it"
-        ));
-    }
-    if let Err(failure) = saved {
-        warnings.push(format!("the context \"{LOCAL}\" is not saved: {}", failure.message));
-    }
-    warnings
+/// A warning where the limit of open files is what will keep clients out.
+fn few_connections(config: &Config, room: usize) -> Option<String> {
+    let wanted = match config.listen.max_connections {
+        0 => FEW_CONNECTIONS,
+        wanted => wanted as usize,
+    };
+    (room < wanted).then(|| {
+        format!("the limit of open files leaves room for {room} connections; `ulimit -n` before starting raises it")
+    })
 }
 
 /// The exact command to type next, in another terminal.
@@ -171,15 +169,6 @@ fn spelling(called: &Path, executable: Option<&Path>) -> String {
         "postrider".into()
     } else {
         super::user::quote(&called.display().to_string())
-    }
-}
-
-/// Raises the open-file limit as far as the system lets us; the limit in force, if there is one.
-fn raise_file_limit() -> Option<u64> {
-    let limit = getrlimit(Resource::Nofile);
-    match setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }) {
-        Ok(()) => limit.maximum,
-        Err(_) => limit.current,
     }
 }
 
@@ -236,12 +225,13 @@ mod tests {
     }
 
     #[test]
-    fn open_login_and_few_files_are_warned_of() {
-        let current = Ok(Saved::Local { current: true });
-        let open = "app \"dev\" has open login: any name, no credential; only for development";
-        assert_eq!(warnings(&Config::default(), &current, None), [open]);
-        assert_eq!(warnings(&Config::default(), &current, Some(FEW_FILES)), [open]);
-        assert!(warnings(&Config::default(), &current, Some(1024))[1].contains("`ulimit -n 10000`"));
+    fn little_room_for_connections_is_warned_of() {
+        let mut config = Config::default();
+        assert!(few_connections(&config, 960).is_some_and(|warning| warning.contains("960")));
+        assert_eq!(few_connections(&config, FEW_CONNECTIONS), None);
+        config.listen.max_connections = 100;
+        assert_eq!(few_connections(&config, 100), None);
+        assert!(few_connections(&config, 99).is_some());
     }
 
     #[test]

@@ -1,0 +1,119 @@
+//! The data directory: `LOCK` (one process), `FORMAT` (one version), and `sled/`.
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::files::Files;
+use crate::store::StoreError;
+
+/// The format this build reads and writes.
+pub(super) const FORMAT: u32 = 1;
+
+/// A data directory that is ours for as long as this value lives.
+pub(super) struct Directory {
+    path: PathBuf,
+    /// Held, never read: closing it gives the directory free.
+    _lock: File,
+}
+
+impl Directory {
+    /// Makes the directory if it is missing, locks it and checks its format.
+    ///
+    /// # Errors
+    /// [`StoreError::Locked`], [`StoreError::Format`], [`StoreError::Corrupt`] when the format cannot be told,
+    /// [`StoreError::Io`].
+    pub(super) fn open(files: &dyn Files, path: &Path) -> Result<Directory, StoreError> {
+        files.make_directory(path).map_err(|error| failed(path, &error))?;
+        let lock = lock(files, path)?;
+        let directory = Directory { path: path.to_owned(), _lock: lock };
+        directory.check_format(files)?;
+        directory.remove_leftovers(files)?;
+        Ok(directory)
+    }
+
+    /// Where sled's files are.
+    pub(super) fn sled(&self) -> PathBuf {
+        self.path.join("sled")
+    }
+
+    /// Returns once everything that opening the store may have made is on stable storage, names included.
+    pub(super) fn sync(&self, files: &dyn Files) -> Result<(), StoreError> {
+        let sled = self.sled();
+        for name in ["conf", "db"] {
+            let path = sled.join(name);
+            files.open(&path).and_then(|file| files.sync_data(&file)).map_err(|error| failed(&path, &error))?;
+        }
+        let parent = self.path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        for directory in [&sled, &self.path, parent] {
+            files.sync_directory(directory).map_err(|error| failed(directory, &error))?;
+        }
+        Ok(())
+    }
+
+    fn check_format(&self, files: &dyn Files) -> Result<(), StoreError> {
+        let path = self.path.join("FORMAT");
+        let Some(bytes) = files.read(&path).map_err(|error| failed(&path, &error))? else {
+            return self.write_format(files, &path);
+        };
+        let text = std::str::from_utf8(&bytes).ok().map(str::trim);
+        match text.and_then(|text| text.parse::<u32>().ok()) {
+            Some(FORMAT) => Ok(()),
+            Some(found) => Err(StoreError::Format { found, expected: FORMAT }),
+            None => Err(StoreError::Corrupt(format!("{} does not say a format", path.display()))),
+        }
+    }
+
+    /// The format is on disk before the first row is, and its name comes when its content is there: a directory with
+    /// rows and without a format is no crash's doing.
+    fn write_format(&self, files: &dyn Files, path: &Path) -> Result<(), StoreError> {
+        let rows = self.sled().join("db");
+        if files.read(&rows.with_file_name("conf")).map_err(|error| failed(&rows, &error))?.is_some() {
+            return Err(StoreError::Corrupt(format!("{} is missing beside existing data", path.display())));
+        }
+        let unfinished = path.with_extension("new");
+        files
+            .create(&unfinished, format!("{FORMAT}\n").as_bytes())
+            .and_then(|()| files.rename(&unfinished, path))
+            .and_then(|()| files.sync_directory(&self.path))
+            .map_err(|error| failed(path, &error))
+    }
+
+    /// sled does not open over a snapshot that a crash left half-written; it needs none of it.
+    fn remove_leftovers(&self, files: &dyn Files) -> Result<(), StoreError> {
+        let sled = self.sled();
+        let found = match files.list(&sled) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            found => found.map_err(|error| failed(&sled, &error))?,
+        };
+        for path in found {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            if name.starts_with("snap.") && name.ends_with(".generating") {
+                files.remove(&path).map_err(|error| failed(&path, &error))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn lock(files: &dyn Files, directory: &Path) -> Result<File, StoreError> {
+    let path = directory.join("LOCK");
+    match files.lock(&path) {
+        Ok(file) => {
+            let process = format!("{}\n", std::process::id());
+            files.write(&file, process.as_bytes()).map_err(|error| failed(&path, &error))?;
+            Ok(file)
+        }
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+            let holder = files.read(&path).ok().flatten().and_then(|bytes| String::from_utf8(bytes).ok());
+            let holder = holder.map(|process| format!(" (process {})", process.trim())).unwrap_or_default();
+            Err(StoreError::Locked(format!("{}{holder}", directory.display())))
+        }
+        Err(error) => Err(failed(&path, &error)),
+    }
+}
+
+/// A file-system error with the path it is about.
+pub(super) fn failed(path: &Path, error: &io::Error) -> StoreError {
+    StoreError::Io(format!("{}: {error}", path.display()))
+}

@@ -1,0 +1,106 @@
+//! Rows in sled, on stable storage when `apply` returns.
+//!
+//! sled's own `flush` ends in `sync_file_range`, which survives a killed process but not a power loss; so each group
+//! ends in an `fdatasync` on a descriptor of our own. Its periodic flusher is off and `flush_async` is never called:
+//! concurrent flushes deadlock. All writes come from one thread.
+
+use std::fs::File;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::directory::{Directory, failed};
+use super::files::Files;
+use super::view::{Changes, Rows, Scan};
+use crate::store::StoreError;
+
+/// How often opening is tried while the sled of a store that this process just closed gives its files free.
+const OPEN_ATTEMPTS: u32 = 500;
+const OPEN_PAUSE: Duration = Duration::from_millis(10);
+
+/// The fields are dropped in this order: the directory is free only when sled is closed.
+pub(super) struct Disk {
+    tree: sled::Tree,
+    database: sled::Db,
+    /// sled's data file, for syncing.
+    data: File,
+    directory: Directory,
+    files: Arc<dyn Files>,
+}
+
+impl Disk {
+    /// Opens the rows in a directory, making them if they are not there.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] when sled finds its files damaged, [`StoreError::Io`].
+    pub(super) fn open(files: Arc<dyn Files>, directory: Directory, cache_bytes: u64) -> Result<Disk, StoreError> {
+        let config = sled::Config::default()
+            .path(directory.sled())
+            .cache_capacity(cache_bytes)
+            .mode(sled::Mode::HighThroughput)
+            .flush_every_ms(None);
+        let database = open_database(&config)?;
+        let tree = database.open_tree("rows").map_err(translate)?;
+        database.flush().map_err(translate)?;
+        let path = directory.sled().join("db");
+        let data = files.open(&path).map_err(|error| failed(&path, &error))?;
+        directory.sync(&*files)?;
+        Ok(Disk { tree, database, data, directory, files })
+    }
+}
+
+impl Rows for Disk {
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
+        let value = self.tree.get(key).map_err(translate)?;
+        Ok(value.map(|value| Bytes::copy_from_slice(&value)))
+    }
+
+    fn scan(&self, from: &[u8], end: &[u8]) -> Scan<'_> {
+        let copy = |row: sled::Result<(sled::IVec, sled::IVec)>| {
+            let (key, value) = row.map_err(translate)?;
+            Ok((Bytes::copy_from_slice(&key), Bytes::copy_from_slice(&value)))
+        };
+        Box::new(self.tree.range(from..end).map(copy))
+    }
+
+    fn apply(&self, changes: Changes) -> Result<(), StoreError> {
+        let mut batch = sled::Batch::default();
+        for (key, value) in changes {
+            match value {
+                Some(value) => batch.insert(key, value),
+                None => batch.remove(key),
+            }
+        }
+        self.tree.apply_batch(batch).map_err(translate)?;
+        self.database.flush().map_err(translate)?;
+        self.files.sync_data(&self.data).map_err(|error| failed(&self.directory.sled(), &error))
+    }
+}
+
+/// The lock of the data directory is ours, so whoever still holds sled's own is a store that this process closed a
+/// moment ago: sled's threads let go a little later than its handles.
+fn open_database(config: &sled::Config) -> Result<sled::Db, StoreError> {
+    let mut attempts = 1;
+    loop {
+        match config.open() {
+            Err(sled::Error::Io(error)) if is_locked(&error) && attempts < OPEN_ATTEMPTS => {
+                attempts += 1;
+                thread::sleep(OPEN_PAUSE);
+            }
+            opened => return opened.map_err(translate),
+        }
+    }
+}
+
+fn is_locked(error: &std::io::Error) -> bool {
+    error.to_string().contains("could not acquire lock")
+}
+
+fn translate(error: sled::Error) -> StoreError {
+    match error {
+        sled::Error::Corruption { .. } => StoreError::Corrupt(error.to_string()),
+        other => StoreError::Io(other.to_string()),
+    }
+}

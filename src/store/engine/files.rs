@@ -1,0 +1,105 @@
+//! Everything the engine itself does to the file system, behind one small trait, so that tests can count it and make it
+//! fail. (What sled does, it does by itself.)
+
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::FlockOperation;
+
+/// The file system.
+pub(super) trait Files: Send + Sync {
+    /// Makes a directory that only its owner may enter, and its parents, where they are missing.
+    fn make_directory(&self, path: &Path) -> io::Result<()>;
+
+    /// Opens a file, making it if it is missing, and locks it for as long as the descriptor lives.
+    /// [`io::ErrorKind::WouldBlock`] when somebody else has it.
+    fn lock(&self, path: &Path) -> io::Result<File>;
+
+    /// Opens a file that exists.
+    fn open(&self, path: &Path) -> io::Result<File>;
+
+    /// All of a file; `None` when there is none.
+    fn read(&self, path: &Path) -> io::Result<Option<Vec<u8>>>;
+
+    /// Writes all of an open file anew.
+    fn write(&self, file: &File, bytes: &[u8]) -> io::Result<()>;
+
+    /// Makes a new file with these bytes, on stable storage but for its name.
+    fn create(&self, path: &Path, bytes: &[u8]) -> io::Result<()>;
+
+    /// Gives a file another name.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+
+    /// What is in a directory.
+    fn list(&self, directory: &Path) -> io::Result<Vec<PathBuf>>;
+
+    /// Deletes a file.
+    fn remove(&self, path: &Path) -> io::Result<()>;
+
+    /// Returns once the data of a file is on stable storage.
+    fn sync_data(&self, file: &File) -> io::Result<()>;
+
+    /// Returns once the names in a directory are on stable storage.
+    fn sync_directory(&self, path: &Path) -> io::Result<()>;
+}
+
+/// The operating system's.
+pub(super) struct SystemFiles;
+
+impl Files for SystemFiles {
+    fn make_directory(&self, path: &Path) -> io::Result<()> {
+        DirBuilder::new().recursive(true).mode(0o700).create(path)
+    }
+
+    fn lock(&self, path: &Path) -> io::Result<File> {
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
+        rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)?;
+        Ok(file)
+    }
+
+    fn open(&self, path: &Path) -> io::Result<File> {
+        OpenOptions::new().read(true).write(true).open(path)
+    }
+
+    fn read(&self, path: &Path) -> io::Result<Option<Vec<u8>>> {
+        let mut bytes = Vec::new();
+        match File::open(path) {
+            Ok(mut file) => file.read_to_end(&mut bytes).map(|_| Some(bytes)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn write(&self, mut file: &File, bytes: &[u8]) -> io::Result<()> {
+        file.set_len(0)?;
+        file.write_all(bytes)
+    }
+
+    fn create(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+        file.write_all(bytes)?;
+        file.sync_all()
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        std::fs::rename(from, to)
+    }
+
+    fn list(&self, directory: &Path) -> io::Result<Vec<PathBuf>> {
+        std::fs::read_dir(directory)?.map(|entry| entry.map(|entry| entry.path())).collect()
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        std::fs::remove_file(path)
+    }
+
+    fn sync_data(&self, file: &File) -> io::Result<()> {
+        file.sync_data()
+    }
+
+    fn sync_directory(&self, path: &Path) -> io::Result<()> {
+        File::open(path)?.sync_all()
+    }
+}
