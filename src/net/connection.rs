@@ -31,6 +31,9 @@ use crate::router::{Peer, Work};
 /// How long a closing connection may take to take its last frames.
 pub const CLOSING_TIME: Duration = Duration::from_secs(5);
 
+/// How long a closing connection goes on listening after its last frame.
+const LINGER: Duration = Duration::from_secs(1);
+
 /// Bytes of one read; also what one wake-up may bring.
 const SCRATCH_BYTES: usize = 64 * 1024;
 
@@ -254,11 +257,14 @@ impl Connection {
 }
 
 /// Closes so that the last frame arrives: a socket closed over unread input is reset, and the reset may overtake what was
-/// written. So what the client still says is read and dropped until it closes, too, or the caller's patience ends.
+/// written. So what the client still says is read and dropped until it closes, too, or [`LINGER`] is over (CONN-11).
 pub async fn hang_up(stream: &mut TlsStream<TcpStream>) -> io::Result<()> {
     stream.shutdown().await?;
     let (socket, _) = stream.get_mut();
-    let mut dropped = [0; 4096];
-    while socket.read(&mut dropped).await? > 0 {}
-    Ok(())
+    let drain = async {
+        let mut dropped = [0; 4096];
+        while socket.read(&mut dropped).await? > 0 {}
+        Ok(())
+    };
+    tokio::time::timeout(LINGER, drain).await.unwrap_or(Ok(()))
 }

@@ -338,7 +338,8 @@ mod tests {
         assert_eq!(login(wire::Hello { version: 2, ..hello() }), Err(ErrorCode::UnsupportedVersion));
         assert_eq!(login(wire::Hello { user: String::new(), ..hello() }), Err(ErrorCode::BadName));
         assert_eq!(login(wire::Hello { device: "a\tb".into(), ..hello() }), Err(ErrorCode::BadName));
-        let unknown = login(wire::Hello { method: None, ..hello() }).expect("which methods are allowed is the app's to say");
+        let unknown =
+            login(wire::Hello { method: None, ..hello() }).expect("which methods are allowed is the app's to say");
         assert_eq!(unknown.method, Method::Unknown);
         let short_key = wire::EnrollLogin { code: "X".into(), public_key: Bytes::from_static(&[1; 31]) };
         let method = Some(hello::Method::Enroll(short_key));
