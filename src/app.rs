@@ -117,7 +117,7 @@ impl Server {
         let engine = EngineConfig {
             path: data.clone(),
             cache_bytes: config.store.cache_bytes,
-            queue_bytes: config.store.queue_bytes,
+            queue_bytes: usize::try_from(config.store.queue_bytes).unwrap_or(usize::MAX),
         };
         let store: Arc<dyn Store> = Arc::new(Engine::open(&engine)?);
         let (acceptor, ca) = acceptor(&config, &data, &clock)?;

@@ -123,9 +123,8 @@ impl Actor {
     }
 
     fn entry(&mut self, entry: deliver::Entry) -> Vec<String> {
-        let receipt = |what: &str, receipt: wire::Receipt| {
-            vec![what.into(), receipt.seq.to_string(), "by".into(), receipt.user]
-        };
+        let receipt =
+            |what: &str, receipt: wire::Receipt| vec![what.into(), receipt.seq.to_string(), "by".into(), receipt.user];
         match entry {
             deliver::Entry::Delivered(delivered) => receipt("delivered", delivered),
             deliver::Entry::Read(read) => receipt("read", read),

@@ -15,8 +15,8 @@ use crate::cli::print;
 use crate::config::{self, Config, LogFormat, LoginMethod, Override};
 use crate::telemetry;
 
-/// Below this many open files a server that is to take as many connections as it can is worth a warning.
-const FEW_FILES: u64 = 10_000;
+/// A server that is to take as many connections as it can, and has room for fewer, warns of it.
+const FEW_CONNECTIONS: usize = 10_000;
 
 /// Run the server
 #[derive(Args, Debug)]
@@ -41,10 +41,10 @@ pub struct Serve {
 /// [`Failure`], as every command.
 pub async fn run(serve: Serve) -> Result<Exit, Failure> {
     let config = config::load(serve.config.as_deref(), &serve.overrides())?.config;
-    telemetry::start(&config.log).map_err(Failure::other)?;
+    telemetry::start(&config.log).map_err(Failure::usage)?;
     let server = Server::start(config.clone()).await.map_err(|error| Failure::other(error.to_string()))?;
     let contexts = Home::find().map(|home| Contexts::of(&home));
-    let saved = contexts.and_then(|contexts| save_local(&contexts, &config, server.addresses()));
+    let saved = contexts.and_then(|contexts| save_local(&contexts, &config, server.addresses(), server.ca()));
     greet(&config, &server, &saved)?;
     server.run_until_signal().await.map_err(|error| Failure::other(error.to_string()))?;
     Ok(Exit::Ok)
@@ -74,18 +74,17 @@ enum Saved {
     OwnCertificate,
 }
 
-fn save_local(contexts: &Contexts, config: &Config, addresses: &[SocketAddr]) -> Result<Saved, Failure> {
+fn save_local(
+    contexts: &Contexts,
+    config: &Config,
+    addresses: &[SocketAddr],
+    ca: Option<&Path>,
+) -> Result<Saved, Failure> {
     let (Some(address), Some(app)) = (addresses.first(), config.app.first()) else {
         return Err(Failure::other("the server has no address"));
     };
-    if config.tls.certificate.is_some() {
-        return Ok(Saved::OwnCertificate);
-    }
-    let context = Context {
-        server: reachable(*address).to_string(),
-        ca: absolute(&config.data).join("tls/ca.pem"),
-        app: app.name.clone(),
-    };
+    let Some(ca) = ca else { return Ok(Saved::OwnCertificate) };
+    let context = Context { server: reachable(*address).to_string(), ca: ca.to_owned(), app: app.name.clone() };
     contexts.save(LOCAL, &context)?;
     Ok(Saved::Local { current: contexts.current().as_deref() == Some(LOCAL) })
 }
@@ -102,24 +101,36 @@ fn reachable(address: SocketAddr) -> SocketAddr {
 
 fn greet(config: &Config, server: &Server, saved: &Result<Saved, Failure>) -> std::io::Result<()> {
     let addresses: Vec<_> = server.addresses().iter().map(ToString::to_string).collect();
-    let data = absolute(&config.data);
     print::line(&format!("postrider {} listens on {} (TLS 1.3)", env!("CARGO_PKG_VERSION"), addresses.join(", ")))?;
-    print::line(&format!("data         {}{}", data.display(), if server.first_run() { "   (new)" } else { "" }))?;
-    let certificate = config.tls.certificate.as_deref().map_or_else(|| data.join("tls/ca.pem"), absolute);
+    let new = if server.first_run() { "   (new)" } else { "" };
+    print::line(&format!("data         {}{new}", server.data().display()))?;
     let found = match saved {
         Ok(Saved::Local { .. }) => format!("   (clients here find it by themselves: context \"{LOCAL}\")"),
         _ => String::new(),
     };
+    let certificate = server.ca().or(config.tls.certificate.as_deref()).map(absolute).unwrap_or_default();
     print::line(&format!("certificate  {}{found}", certificate.display()))?;
-    let mut warnings = server.notes().to_vec();
-    warnings.extend(few_files(config));
-    if let Err(failure) = saved {
-        warnings.push(format!("the context \"{LOCAL}\" is not saved: {}", failure.message));
+    for note in server.notes() {
+        print::line(&format!("warning      {note}"))?;
     }
-    for warning in warnings {
+    if let Some(warning) = few_connections(config, server.max_connections()) {
         print::line(&format!("warning      {warning}"))?;
     }
+    if let Err(failure) = saved {
+        print::line(&format!("warning      the context \"{LOCAL}\" is not saved: {}", failure.message))?;
+    }
     print::line(&format!("next         {}", next(config, saved, &invocation())))
+}
+
+/// A warning where the limit of open files is what will keep clients out.
+fn few_connections(config: &Config, room: usize) -> Option<String> {
+    let wanted = match config.listen.max_connections {
+        0 => FEW_CONNECTIONS,
+        wanted => wanted as usize,
+    };
+    (room < wanted).then(|| {
+        format!("the limit of open files leaves room for {room} connections; `ulimit -n` before starting raises it")
+    })
 }
 
 /// The exact command to type next, in another terminal.
@@ -161,17 +172,6 @@ fn spelling(called: &Path, executable: Option<&Path>) -> String {
     }
 }
 
-/// A warning where the open-file limit is what will keep clients out.
-fn few_files(config: &Config) -> Option<String> {
-    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum?;
-    let wanted = if config.listen.max_connections == 0 { FEW_FILES } else { u64::from(config.listen.max_connections) };
-    (limit < wanted).then(|| {
-        format!(
-            "the open-file limit is {limit}, which is about as many connections; `ulimit -n {wanted}` before starting"
-        )
-    })
-}
-
 fn absolute(path: &Path) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
@@ -191,7 +191,9 @@ mod tests {
     fn the_local_context_leads_to_the_running_server() {
         let (_root, contexts) = contexts();
         let config = Config { data: "/d".into(), ..Config::default() };
-        let saved = save_local(&contexts, &config, &["0.0.0.0:7333".parse().unwrap()]).unwrap();
+        let saved =
+            save_local(&contexts, &config, &["0.0.0.0:7333".parse().unwrap()], Some(Path::new("/d/tls/ca.pem")))
+                .unwrap();
         assert_eq!(saved, Saved::Local { current: true });
         let context = contexts.load(LOCAL).unwrap();
         assert_eq!(context, Context { server: "127.0.0.1:7333".into(), ca: "/d/tls/ca.pem".into(), app: "dev".into() });
@@ -202,7 +204,8 @@ mod tests {
         let (_root, contexts) = contexts();
         let work = Context { server: "w:1".into(), ca: "/w".into(), app: "dev".into() };
         contexts.save("work", &work).unwrap();
-        let saved = save_local(&contexts, &Config::default(), &["127.0.0.1:1".parse().unwrap()]);
+        let saved =
+            save_local(&contexts, &Config::default(), &["127.0.0.1:1".parse().unwrap()], Some(Path::new("/ca")));
         assert_eq!(contexts.current().as_deref(), Some("work"));
         let command = next(&Config::default(), &saved, "postrider");
         assert_eq!(command, "postrider chat --user alice --context local");
@@ -219,6 +222,16 @@ mod tests {
         let app = App { login: vec![LoginMethod::DeviceKey], ..App::development() };
         let config = Config { app: vec![app], data: "/d".into(), ..Config::default() };
         assert_eq!(next(&config, &current, "postrider"), "postrider user add alice --data /d");
+    }
+
+    #[test]
+    fn little_room_for_connections_is_warned_of() {
+        let mut config = Config::default();
+        assert!(few_connections(&config, 960).is_some_and(|warning| warning.contains("960")));
+        assert_eq!(few_connections(&config, FEW_CONNECTIONS), None);
+        config.listen.max_connections = 100;
+        assert_eq!(few_connections(&config, 100), None);
+        assert!(few_connections(&config, 99).is_some());
     }
 
     #[test]
