@@ -186,6 +186,17 @@ async fn garbage_and_plain_text_instead_of_tls_are_closed_and_the_server_goes_on
 }
 
 #[tokio::test]
+async fn a_client_that_does_not_offer_the_protocol_by_alpn_is_closed() {
+    let server = TestServer::start().await;
+    for offered in [None, Some(&b"http/1.1"[..])] {
+        if let Ok(mut raw) = Raw::try_connect(&server, offered).await {
+            assert_eq!(raw.try_next().await, None, "TLS-2");
+        }
+    }
+    still_serves(&server).await;
+}
+
+#[tokio::test]
 async fn more_connections_than_the_limit_are_told_that_the_server_is_full() {
     let server = TestServer::start_with(|config| config.listen.max_connections = 1).await;
     let _only = Raw::login(&server, "alice", "laptop").await;

@@ -13,11 +13,11 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
-use postrider_protocol::error::CodedError;
+use postrider_protocol::error::{CodedError, ErrorCode};
 use postrider_protocol::frame as frames;
 use postrider_protocol::session::server::{Session, frame};
 use postrider_protocol::wire::{self, server_frame::Body};
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::Sleep;
 use tokio_rustls::server::TlsStream;
@@ -30,6 +30,9 @@ use crate::router::{Peer, Work};
 
 /// How long a closing connection may take to take its last frames.
 pub const CLOSING_TIME: Duration = Duration::from_secs(5);
+
+/// How long a closing connection goes on listening after its last frame.
+const LINGER: Duration = Duration::from_secs(1);
 
 /// Bytes of one read; also what one wake-up may bring.
 const SCRATCH_BYTES: usize = 64 * 1024;
@@ -47,6 +50,8 @@ pub struct Connection {
     session: Session,
     /// Where `CaughtUp` is due; `None` once it was said (SYNC-3).
     backlog_end: Option<Position>,
+    /// The client broke a rule: it is heard no more, and told when what it asked before is answered.
+    broken: bool,
 }
 
 /// How a connection ended.
@@ -77,7 +82,7 @@ impl Connection {
     #[must_use]
     pub fn new(stream: TlsStream<TcpStream>, inbound: BytesMut, peer: Peer, session: Session) -> Self {
         let backlog_end = Some(peer.outbox.newest());
-        Self { stream, inbound, outbound: BytesMut::new(), peer, session, backlog_end }
+        Self { stream, inbound, outbound: BytesMut::new(), peer, session, backlog_end, broken: false }
     }
 
     /// Who sits at the other end.
@@ -106,11 +111,11 @@ impl Connection {
     async fn run(&mut self, shared: &Shared) -> Result<Ended, CodecError> {
         let timer = tokio::time::sleep(self.until_timeout(shared));
         tokio::pin!(timer);
-        self.take_requests(shared).await?;
+        self.take_requests(shared).await;
         loop {
             self.read_backlog(shared).await?;
             match poll_fn(|cx| self.poll_wake(cx, timer.as_mut())).await? {
-                Wake::Read => self.take_requests(shared).await?,
+                Wake::Read => self.take_requests(shared).await,
                 Wake::Eof => return Ok(Ended::Gone),
                 Wake::Output => {}
                 Wake::Timeout => {
@@ -143,8 +148,8 @@ impl Connection {
         self.session.poll_timeout().saturating_sub(shared.clock.elapsed())
     }
 
-    /// Decodes what has arrived and commits it as one batch. What came before a mistake is committed too.
-    async fn take_requests(&mut self, shared: &Shared) -> Result<(), CodecError> {
+    /// Decodes what has arrived and commits it as one batch. What came before a mistake is committed and answered, too.
+    async fn take_requests(&mut self, shared: &Shared) {
         let mut codec = FrameCodec { max_frame_bytes: shared.config.max_frame_bytes };
         let mut work = Work::default();
         let now = shared.clock.elapsed();
@@ -152,18 +157,23 @@ impl Connection {
             let frame = match codec.decode(&mut self.inbound) {
                 Ok(Some(frame)) => frame,
                 Ok(None) => break Ok(()),
-                Err(error) => break Err(error),
+                Err(CodecError::Coded(error)) => break Err(error),
+                // Decoding touches no socket.
+                Err(CodecError::Io(_)) => break Err(ErrorCode::Internal.into()),
             };
             match self.session.handle_frame(frame, now) {
                 Ok(requests) => shared.router.collect(&self.peer, requests, &mut work),
-                Err(error) => break Err(error.into()),
+                Err(error) => break Err(error),
             }
         };
         if self.inbound.is_empty() {
             self.inbound = BytesMut::new();
         }
         shared.router.commit(&self.peer, work).await;
-        decoded
+        if let Err(error) = decoded {
+            self.broken = true;
+            shared.router.close(&self.peer, error).await;
+        }
     }
 
     /// Reads on from the inbox if the connection is behind, and says `CaughtUp` when the backlog is through.
@@ -186,7 +196,8 @@ impl Connection {
         self.peer.outbox.register(cx.waker());
         let written = self.poll_write_out(cx)?;
         // A client that does not read its answers is not asked for more.
-        if !self.peer.outbox.is_full()
+        if !self.broken
+            && !self.peer.outbox.is_full()
             && let Poll::Ready(read) = self.poll_read_in(cx)?
         {
             return Poll::Ready(Ok(read));
@@ -241,6 +252,19 @@ impl Connection {
         self.outbound.unsplit(self.peer.outbox.take().frames);
         frames::put(&frame(last), &mut self.outbound);
         self.stream.write_all(&self.outbound).await?;
-        self.stream.shutdown().await
+        hang_up(&mut self.stream).await
     }
+}
+
+/// Closes so that the last frame arrives: a socket closed over unread input is reset, and the reset may overtake what was
+/// written. So what the client still says is read and dropped until it closes, too, or [`LINGER`] is over (CONN-11).
+pub async fn hang_up(stream: &mut TlsStream<TcpStream>) -> io::Result<()> {
+    stream.shutdown().await?;
+    let (socket, _) = stream.get_mut();
+    let drain = async {
+        let mut dropped = [0; 4096];
+        while socket.read(&mut dropped).await? > 0 {}
+        Ok(())
+    };
+    tokio::time::timeout(LINGER, drain).await.unwrap_or(Ok(()))
 }

@@ -9,7 +9,6 @@ use postrider_protocol::error::{CodedError, ErrorCode};
 use postrider_protocol::limits;
 use postrider_protocol::session::server::{AwaitingHello, AwaitingProof, Session, frame};
 use postrider_protocol::wire::{self, ServerFrame, server_frame::Body};
-use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -17,7 +16,7 @@ use tokio_util::codec::Framed;
 
 use super::Shared;
 use super::codec::{CodecError, FrameCodec};
-use super::connection::Connection;
+use super::connection::{Connection, hang_up};
 use crate::router::Peer;
 use crate::router::login::Admit;
 use crate::store::Attached;
@@ -31,6 +30,9 @@ pub enum HandshakeError {
     /// TLS was not agreed upon: garbage, plain text, an old version, no common ALPN.
     #[error("no TLS: {0}")]
     Tls(std::io::Error),
+    /// TLS was agreed upon with a client that does not say it speaks Postrider (TLS-2).
+    #[error("the client did not offer ALPN postrider/1")]
+    NoAlpn,
     /// The client was told why.
     #[error(transparent)]
     Refused(#[from] CodedError),
@@ -58,6 +60,9 @@ pub async fn log_in(
         tls = acceptor.accept(socket) => tls.map_err(HandshakeError::Tls)?,
         () = &mut deadline => return Err(HandshakeError::TimedOut),
     };
+    if tls.get_ref().1.alpn_protocol() != Some(limits::ALPN) {
+        return Err(HandshakeError::NoAlpn);
+    }
     let mut stream = Framed::new(tls, FrameCodec { max_frame_bytes: limits::MAX_LOGIN_FRAME_BYTES });
     let outcome = tokio::select! {
         outcome = welcome(shared, &mut stream, admitted) => outcome,
@@ -119,6 +124,7 @@ fn welcome_frame(shared: &Shared, attached: &Attached) -> ServerFrame {
         max_frame_bytes: bounded(shared.config.max_frame_bytes),
         send_window: bounded(limits::SEND_WINDOW),
         time: shared.clock.wall_ms(),
+        max_content_bytes: bounded(shared.router.max_content_bytes()),
         server: concat!("postrider/", env!("CARGO_PKG_VERSION")).to_owned(),
     }))
 }
@@ -139,7 +145,7 @@ async fn send(stream: &mut LoginStream, frame: ServerFrame) -> Result<(), Handsh
 async fn refuse(stream: &mut LoginStream, error: &CodedError) {
     let said = async {
         stream.send(frame(Body::Error(error.to_wire()))).await?;
-        stream.get_mut().shutdown().await.map_err(CodecError::Io)
+        hang_up(stream.get_mut()).await.map_err(CodecError::Io)
     };
     drop(tokio::time::timeout(super::connection::CLOSING_TIME, said).await);
 }

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use postrider_protocol::error::{CodedError, ErrorCode};
-use postrider_protocol::limits::SIGNATURE_BYTES;
+use postrider_protocol::limits::{PUBLIC_KEY_BYTES, SIGNATURE_BYTES};
 use postrider_protocol::session::server::{Hello, Method};
 
 use super::{Peer, Router, store_failed};
@@ -15,6 +15,13 @@ use crate::ids::{DeviceId, Position};
 use crate::store::{Admission, Attach, Attached, Operation, Outcome, StoreError};
 use crate::tenant::proof::{self, Binding};
 use crate::tenant::{Tenant, code};
+
+/// A point on the curve whose private half nobody kept: the base point of Ed25519.
+const NOBODYS_KEY: [u8; PUBLIC_KEY_BYTES] = {
+    let mut key = [0x66; PUBLIC_KEY_BYTES];
+    key[0] = 0x58;
+    key
+};
 
 /// What the connection does next.
 pub enum Admit {
@@ -36,6 +43,7 @@ impl Router {
         let admit = match hello.method {
             Method::Open => Admit::Now(Admission::Open),
             Method::DeviceKey | Method::Enroll { .. } => Admit::Challenge,
+            Method::Unknown => return Err(ErrorCode::MethodNotAllowed.into()),
         };
         Ok((tenant, admit))
     }
@@ -51,24 +59,28 @@ impl Router {
         binding: &Binding,
         signature: &[u8; SIGNATURE_BYTES],
     ) -> Result<Admission, CodedError> {
-        let failed = || CodedError::new(ErrorCode::LoginFailed);
         let admission = match &hello.method {
             Method::Open => return Ok(Admission::Open),
+            Method::Unknown => None,
             Method::Enroll { code, public_key } => {
-                Admission::Enroll { code_hash: code::hash(code).ok_or_else(failed)?, key: *public_key }
+                code::hash(code).map(|code_hash| Admission::Enroll { code_hash, key: *public_key })
             }
-            Method::DeviceKey => {
-                let user = self.store.find_user(tenant.id, &hello.user).await.map_err(|error| store_failed(&error))?;
-                let device = user.and_then(|user| user.devices.into_iter().find(|device| device.name == hello.device));
-                // Not DEVICE_EXPIRED: that would tell anybody which devices there are.
-                Admission::Key(device.and_then(|device| device.key).ok_or_else(failed)?)
-            }
+            Method::DeviceKey => self.enrolled_key(tenant, hello).await?.map(Admission::Key),
         };
+        // Where there is no key to check against, one is checked all the same: an unknown name takes as long as a wrong
+        // signature. And it is not DEVICE_EXPIRED: that would tell anybody which devices there are.
         let key = match &admission {
-            Admission::Key(key) | Admission::Enroll { key, .. } => key,
-            Admission::Open => return Ok(admission),
+            Some(Admission::Key(key) | Admission::Enroll { key, .. }) => key,
+            Some(Admission::Open) | None => &NOBODYS_KEY,
         };
-        if proof::holds(key, binding, hello, signature) { Ok(admission) } else { Err(failed()) }
+        let holds = proof::holds(key, binding, hello, signature);
+        admission.filter(|_| holds).ok_or_else(|| ErrorCode::LoginFailed.into())
+    }
+
+    async fn enrolled_key(&self, tenant: &Tenant, hello: &Hello) -> Result<Option<[u8; PUBLIC_KEY_BYTES]>, CodedError> {
+        let user = self.store.find_user(tenant.id, &hello.user).await.map_err(|error| store_failed(&error))?;
+        let device = user.and_then(|user| user.devices.into_iter().find(|device| device.name == hello.device));
+        Ok(device.and_then(|device| device.key))
     }
 
     /// Attaches the device and seats the connection. From the commit on, everything published to the user reaches

@@ -79,9 +79,8 @@ impl Peer {
 #[derive(Default)]
 pub struct Work {
     batch: Batch,
-    link: bool,
-    /// The client said it sends no more.
-    pub goodbye: bool,
+    links: usize,
+    goodbye: bool,
 }
 
 impl Router {
@@ -103,6 +102,12 @@ impl Router {
         Arc::new(Outbox::new(self.config.outbound_bytes))
     }
 
+    /// Bytes of content a message may have.
+    #[must_use]
+    pub fn max_content_bytes(&self) -> usize {
+        self.config.content_bytes
+    }
+
     /// Collects what one frame asks for. The confirmation comes first: a `Read` may rest on it (RCPT-6).
     pub fn collect(&self, peer: &Peer, requests: Requests, work: &mut Work) {
         if let Some(position) = requests.received {
@@ -119,7 +124,7 @@ impl Router {
                 let pong = server_frame(Body::Pong(wire::Pong { token }));
                 peer.outbox.reply(|sender| sender.frame(|out| frame::put(&pong, out)));
             }
-            Some(Request::LinkDevice) => work.link = true,
+            Some(Request::LinkDevice) => work.links += 1,
             Some(Request::Goodbye) => work.goodbye = true,
         }
     }
@@ -135,7 +140,7 @@ impl Router {
             };
             self.store.commit(work.batch, Box::new(done)).await;
         }
-        if work.link {
+        for _ in 0..work.links {
             self.link(peer).await;
         }
         if work.goodbye {
@@ -147,6 +152,12 @@ impl Router {
     async fn goodbye(&self, peer: &Peer) {
         let outbox = Arc::clone(&peer.outbox);
         self.store.commit(Batch::new(), Box::new(move |_| outbox.finish())).await;
+    }
+
+    /// Closes the connection with `why`, after everything that was committed before is answered.
+    pub async fn close(&self, peer: &Peer, why: CodedError) {
+        let outbox = Arc::clone(&peer.outbox);
+        self.store.commit(Batch::new(), Box::new(move |_| outbox.close(why))).await;
     }
 
     /// The connection is gone.

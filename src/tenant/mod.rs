@@ -36,11 +36,12 @@ impl LoginMethod {
         }
     }
 
-    /// The method that a `Hello` of this kind uses.
-    const fn of(method: &Method) -> Self {
+    /// The method that a `Hello` of this kind uses, if it is one that there is.
+    const fn of(method: &Method) -> Option<Self> {
         match method {
-            Method::Open => LoginMethod::Open,
-            Method::DeviceKey | Method::Enroll { .. } => LoginMethod::DeviceKey,
+            Method::Unknown => None,
+            Method::Open => Some(LoginMethod::Open),
+            Method::DeviceKey | Method::Enroll { .. } => Some(LoginMethod::DeviceKey),
         }
     }
 }
@@ -80,11 +81,11 @@ impl Tenant {
     /// `METHOD_NOT_ALLOWED`, naming those it allows.
     pub fn check_method(&self, method: &Method) -> Result<(), CodedError> {
         let wanted = LoginMethod::of(method);
-        if self.login.contains(&wanted) {
+        if wanted.is_some_and(|wanted| self.login.contains(&wanted)) {
             return Ok(());
         }
         let allowed: Vec<_> = self.login.iter().map(|method| method.name()).collect();
-        let detail = format!("this app allows: {}; not {}", allowed.join(", "), wanted.name());
+        let detail = format!("this app allows: {}", allowed.join(", "));
         Err(CodedError::with(ErrorCode::MethodNotAllowed, detail))
     }
 }

@@ -30,6 +30,11 @@ pub struct Raw {
 impl Raw {
     /// TLS, and nothing said yet.
     pub async fn connect(server: &TestServer) -> Self {
+        Self::try_connect(server, Some(limits::ALPN)).await.unwrap()
+    }
+
+    /// TLS with another ALPN, or none.
+    pub async fn try_connect(server: &TestServer, alpn: Option<&[u8]>) -> std::io::Result<Self> {
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_file(server.ca()).unwrap()).unwrap();
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -38,12 +43,12 @@ impl Raw {
             .unwrap()
             .with_root_certificates(roots)
             .with_no_client_auth();
-        config.alpn_protocols = vec![limits::ALPN.to_vec()];
+        config.alpn_protocols = alpn.into_iter().map(<[u8]>::to_vec).collect();
         let socket = TcpStream::connect(server.address()).await.unwrap();
         socket.set_nodelay(true).unwrap();
         let name = ServerName::try_from("localhost").unwrap();
-        let stream = TlsConnector::from(Arc::new(config)).connect(name, socket).await.unwrap();
-        Self { stream, inbound: BytesMut::new(), next_send_id: 1 }
+        let stream = TlsConnector::from(Arc::new(config)).connect(name, socket).await?;
+        Ok(Self { stream, inbound: BytesMut::new(), next_send_id: 1 })
     }
 
     /// The first connection of a device, with open login.

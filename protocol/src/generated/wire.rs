@@ -195,6 +195,9 @@ pub struct Welcome {
     /// Name and version of the server.
     #[prost(string, tag = "9")]
     pub server: ::prost::alloc::string::String,
+    /// The longest content of a message the server takes, in bytes.
+    #[prost(uint32, tag = "10")]
+    pub max_content_bytes: u32,
 }
 /// The message is on stable storage.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]

@@ -38,9 +38,11 @@ pub struct Hello {
     pub method: Method,
 }
 
-/// A login method this version knows.
+/// How a `Hello` wants to log in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Method {
+    /// None, or one that a later version added.
+    Unknown,
     /// Any name, no credential.
     Open,
     /// The key the device was enrolled with.
@@ -64,7 +66,7 @@ impl AwaitingHello {
     /// Takes the first frame, which must be a `Hello` (LOGIN-1).
     ///
     /// # Errors
-    /// `LOGIN_REQUIRED`, `UNSUPPORTED_VERSION`, `BAD_NAME`, `METHOD_NOT_ALLOWED`, `BAD_FRAME`; all close.
+    /// `LOGIN_REQUIRED`, `UNSUPPORTED_VERSION`, `BAD_NAME`, `BAD_FRAME`; all close.
     pub fn handle_frame(self, frame: ClientFrame) -> Result<Hello, CodedError> {
         let Some(client_frame::Body::Hello(hello)) = frame.body else { return Err(ErrorCode::LoginRequired.into()) };
         if hello.version != limits::VERSION {
@@ -74,7 +76,7 @@ impl AwaitingHello {
         name::check("user", &hello.user)?;
         name::check("device", &hello.device)?;
         let method = match hello.method {
-            None => return Err(ErrorCode::MethodNotAllowed.into()),
+            None => Method::Unknown,
             Some(hello::Method::Open(_)) => Method::Open,
             Some(hello::Method::DeviceKey(_)) => Method::DeviceKey,
             Some(hello::Method::Enroll(enroll)) => {
@@ -336,7 +338,9 @@ mod tests {
         assert_eq!(login(wire::Hello { version: 2, ..hello() }), Err(ErrorCode::UnsupportedVersion));
         assert_eq!(login(wire::Hello { user: String::new(), ..hello() }), Err(ErrorCode::BadName));
         assert_eq!(login(wire::Hello { device: "a\tb".into(), ..hello() }), Err(ErrorCode::BadName));
-        assert_eq!(login(wire::Hello { method: None, ..hello() }), Err(ErrorCode::MethodNotAllowed));
+        let unknown =
+            login(wire::Hello { method: None, ..hello() }).expect("which methods are allowed is the app's to say");
+        assert_eq!(unknown.method, Method::Unknown);
         let short_key = wire::EnrollLogin { code: "X".into(), public_key: Bytes::from_static(&[1; 31]) };
         let method = Some(hello::Method::Enroll(short_key));
         assert_eq!(login(wire::Hello { method, ..hello() }), Err(ErrorCode::BadFrame));

@@ -88,6 +88,7 @@ pub fn welcome(device_id: u64, highest_send_id: u64, cursor: u64, head: u64) -> 
         send_window: u32::try_from(limits::SEND_WINDOW).expect("256"),
         time: NEW_YEAR,
         server: "postrider/0.1.0".into(),
+        max_content_bytes: 60_000,
     }
 }
 

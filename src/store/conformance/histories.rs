@@ -120,7 +120,7 @@ impl Known {
                     },
                     content: Bytes::from(vec![dice[5] % 2; usize::from(dice[5] / 64) * 3_000]),
                     refuse: (dice[5] == 7).then_some(Refusal::ContentTooLarge),
-                    create_recipient: dice[4] % 2 == 0,
+                    create_recipient: dice[4].is_multiple_of(2),
                     inbox_limit: if dice[4] < 60 { u64::from(dice[4] % 6) } else { 1_000 },
                     now,
                 })
@@ -166,7 +166,7 @@ impl Known {
             92..=95 => Operation::RevokeDevice { app, user: name, device: device_name },
             _ => {
                 let before = now.saturating_sub(u64::from(dice[3]) / 4);
-                let connected = if dice[4] % 4 == 0 { vec![device] } else { (0..30).map(DeviceId).collect() };
+                let connected = if dice[4].is_multiple_of(4) { vec![device] } else { (0..30).map(DeviceId).collect() };
                 let after = UserId(u64::from(dice[1] % 3));
                 Operation::Sweep(Sweep { app, after, limit: usize::from(dice[2] % 5), before, connected })
             }

@@ -7,7 +7,7 @@ mod receipts;
 mod retention;
 mod sending;
 mod several_devices;
-mod world;
+pub mod world;
 
 use world::World;
 

@@ -36,6 +36,11 @@ impl World {
         World::new(Arc::new(store), Some(directory))
     }
 
+    /// Around a store that somebody else opened.
+    pub fn around(store: Arc<dyn Store>) -> World {
+        World::new(store, None)
+    }
+
     fn new(store: Arc<dyn Store>, directory: Option<tempfile::TempDir>) -> World {
         let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
         let mut world = World { store, directory, runtime, app: AppId(0), now: 1_000 };

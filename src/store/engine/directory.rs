@@ -37,15 +37,40 @@ impl Directory {
         self.path.join("sled")
     }
 
-    /// Returns once everything that opening the store may have made is on stable storage, names included.
-    pub(super) fn sync(&self, files: &dyn Files) -> Result<(), StoreError> {
+    /// Whether rows were ever kept here.
+    pub(super) fn is_new(&self, files: &dyn Files) -> Result<bool, StoreError> {
         let sled = self.sled();
+        match files.list(&sled) {
+            Ok(_) => Ok(false),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
+            Err(error) => Err(failed(&sled, &error)),
+        }
+    }
+
+    /// Where sled's files are made the first time. They get their place when they are whole: a crash during the first
+    /// start leaves a directory that the second start can use.
+    pub(super) fn nursery(&self, files: &dyn Files) -> Result<PathBuf, StoreError> {
+        let nursery = self.path.join("sled.new");
+        match files.remove_directory(&nursery) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(&nursery, &error)),
+            _ => Ok(nursery),
+        }
+    }
+
+    /// Gives what was made in the nursery its place.
+    pub(super) fn adopt(&self, files: &dyn Files, nursery: &Path) -> Result<(), StoreError> {
         for name in ["conf", "db"] {
-            let path = sled.join(name);
+            let path = nursery.join(name);
             files.open(&path).and_then(|file| files.sync_data(&file)).map_err(|error| failed(&path, &error))?;
         }
+        files.sync_directory(nursery).map_err(|error| failed(nursery, &error))?;
+        files.rename(nursery, &self.sled()).map_err(|error| failed(nursery, &error))
+    }
+
+    /// Returns once all names that opening may have made are on stable storage.
+    pub(super) fn sync(&self, files: &dyn Files) -> Result<(), StoreError> {
         let parent = self.path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        for directory in [&sled, &self.path, parent] {
+        for directory in [&*self.sled(), &self.path, parent] {
             files.sync_directory(directory).map_err(|error| failed(directory, &error))?;
         }
         Ok(())
@@ -67,8 +92,7 @@ impl Directory {
     /// The format is on disk before the first row is, and its name comes when its content is there: a directory with
     /// rows and without a format is no crash's doing.
     fn write_format(&self, files: &dyn Files, path: &Path) -> Result<(), StoreError> {
-        let rows = self.sled().join("db");
-        if files.read(&rows.with_file_name("conf")).map_err(|error| failed(&rows, &error))?.is_some() {
+        if !self.is_new(files)? {
             return Err(StoreError::Corrupt(format!("{} is missing beside existing data", path.display())));
         }
         let unfinished = path.with_extension("new");

@@ -5,6 +5,7 @@
 //! concurrent flushes deadlock. All writes come from one thread.
 
 use std::fs::File;
+use std::path::Path;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -36,14 +37,12 @@ impl Disk {
     /// # Errors
     /// [`StoreError::Corrupt`] when sled finds its files damaged, [`StoreError::Io`].
     pub(super) fn open(files: Arc<dyn Files>, directory: Directory, cache_bytes: u64) -> Result<Disk, StoreError> {
-        let config = sled::Config::default()
-            .path(directory.sled())
-            .cache_capacity(cache_bytes)
-            .mode(sled::Mode::HighThroughput)
-            .flush_every_ms(None);
-        let database = open_database(&config)?;
-        let tree = database.open_tree("rows").map_err(translate)?;
-        database.flush().map_err(translate)?;
+        if directory.is_new(&*files)? {
+            let nursery = directory.nursery(&*files)?;
+            drop(open_database(&nursery, cache_bytes)?);
+            directory.adopt(&*files, &nursery)?;
+        }
+        let (database, tree) = open_database(&directory.sled(), cache_bytes)?;
         let path = directory.sled().join("db");
         let data = files.open(&path).map_err(|error| failed(&path, &error))?;
         directory.sync(&*files)?;
@@ -81,17 +80,25 @@ impl Rows for Disk {
 
 /// The lock of the data directory is ours, so whoever still holds sled's own is a store that this process closed a
 /// moment ago: sled's threads let go a little later than its handles.
-fn open_database(config: &sled::Config) -> Result<sled::Db, StoreError> {
+fn open_database(path: &Path, cache_bytes: u64) -> Result<(sled::Db, sled::Tree), StoreError> {
+    let config = sled::Config::default()
+        .path(path)
+        .cache_capacity(cache_bytes)
+        .mode(sled::Mode::HighThroughput)
+        .flush_every_ms(None);
     let mut attempts = 1;
-    loop {
+    let database = loop {
         match config.open() {
             Err(sled::Error::Io(error)) if is_locked(&error) && attempts < OPEN_ATTEMPTS => {
                 attempts += 1;
                 thread::sleep(OPEN_PAUSE);
             }
-            opened => return opened.map_err(translate),
+            opened => break opened.map_err(translate)?,
         }
-    }
+    };
+    let tree = database.open_tree("rows").map_err(translate)?;
+    database.flush().map_err(translate)?;
+    Ok((database, tree))
 }
 
 fn is_locked(error: &std::io::Error) -> bool {

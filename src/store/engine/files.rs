@@ -38,6 +38,9 @@ pub(super) trait Files: Send + Sync {
     /// Deletes a file.
     fn remove(&self, path: &Path) -> io::Result<()>;
 
+    /// Deletes a directory with all that is in it.
+    fn remove_directory(&self, path: &Path) -> io::Result<()>;
+
     /// Returns once the data of a file is on stable storage.
     fn sync_data(&self, file: &File) -> io::Result<()>;
 
@@ -93,6 +96,10 @@ impl Files for SystemFiles {
 
     fn remove(&self, path: &Path) -> io::Result<()> {
         std::fs::remove_file(path)
+    }
+
+    fn remove_directory(&self, path: &Path) -> io::Result<()> {
+        std::fs::remove_dir_all(path)
     }
 
     fn sync_data(&self, file: &File) -> io::Result<()> {

@@ -1,14 +1,14 @@
 //! The sled engine: everything on disk, one thread that commits.
 //!
 //! # Layout
-//! - this file: opening, and the [`Store`] that the others make up
-//! - [`committer`]: the one thread: groups batches, makes them durable, answers
-//! - [`sequencer`]: decides operations
-//! - [`view`]: a group's changes over the durable rows, and [`view::Rows`], the seam to what keeps them
-//! - [`records`], [`keys`]: what rows look like
-//! - [`reads`]: reads beside the committer
-//! - [`disk`]: rows in sled, and what makes them durable
-//! - [`directory`], [`files`]: the data directory and the file system
+//! - this file: opening, and the `Store` that the others make up
+//! - `committer`: the one thread: groups batches, makes them durable, answers
+//! - `sequencer`: decides operations
+//! - `view`: a group's changes over the durable rows, and `view::Rows`, the seam to what keeps them
+//! - `records`, `keys`: what rows look like
+//! - `reads`: reads beside the committer
+//! - `disk`: rows in sled, and what makes them durable
+//! - `directory`, `files`: the data directory and the file system
 
 mod committer;
 mod directory;

@@ -1,1 +1,126 @@
-//! stub
+//! What only a store on disk can get wrong. The rules that every store keeps are in the conformance suite.
+
+mod durability;
+mod opening;
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Condvar, Mutex};
+
+use super::files::{Files, SystemFiles};
+use super::{Engine, EngineConfig};
+use crate::store::{Batch, Committed, Completion, Operation, StoreError};
+
+/// The system's files, with syncs that can be counted, held up and made to fail.
+#[derive(Default)]
+struct TestFiles {
+    syncs: AtomicUsize,
+    fail: AtomicBool,
+    held: Mutex<bool>,
+    released: Condvar,
+}
+
+impl TestFiles {
+    fn syncs(&self) -> usize {
+        self.syncs.load(Ordering::SeqCst)
+    }
+
+    fn fail(&self, fail: bool) {
+        self.fail.store(fail, Ordering::SeqCst);
+    }
+
+    fn hold(&self) {
+        *self.held.lock().unwrap() = true;
+    }
+
+    fn release(&self) {
+        *self.held.lock().unwrap() = false;
+        self.released.notify_all();
+    }
+}
+
+impl Files for TestFiles {
+    fn make_directory(&self, path: &Path) -> io::Result<()> {
+        SystemFiles.make_directory(path)
+    }
+
+    fn lock(&self, path: &Path) -> io::Result<File> {
+        SystemFiles.lock(path)
+    }
+
+    fn open(&self, path: &Path) -> io::Result<File> {
+        SystemFiles.open(path)
+    }
+
+    fn read(&self, path: &Path) -> io::Result<Option<Vec<u8>>> {
+        SystemFiles.read(path)
+    }
+
+    fn write(&self, file: &File, bytes: &[u8]) -> io::Result<()> {
+        SystemFiles.write(file, bytes)
+    }
+
+    fn create(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        SystemFiles.create(path, bytes)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        SystemFiles.rename(from, to)
+    }
+
+    fn list(&self, directory: &Path) -> io::Result<Vec<PathBuf>> {
+        SystemFiles.list(directory)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        SystemFiles.remove(path)
+    }
+
+    fn remove_directory(&self, path: &Path) -> io::Result<()> {
+        SystemFiles.remove_directory(path)
+    }
+
+    fn sync_data(&self, file: &File) -> io::Result<()> {
+        drop(self.released.wait_while(self.held.lock().unwrap(), |held| *held).unwrap());
+        if self.fail.load(Ordering::SeqCst) {
+            return Err(io::Error::other("the disk is gone"));
+        }
+        SystemFiles.sync_data(file)?;
+        self.syncs.fetch_add(1, Ordering::SeqCst);
+        Ok(())
+    }
+
+    fn sync_directory(&self, path: &Path) -> io::Result<()> {
+        SystemFiles.sync_directory(path)
+    }
+}
+
+fn config(path: &Path) -> EngineConfig {
+    EngineConfig { cache_bytes: 4 << 20, ..EngineConfig::new(path) }
+}
+
+fn open(path: &Path) -> Result<Engine, StoreError> {
+    Engine::open(&config(path))
+}
+
+fn open_with(path: &Path, files: &Arc<TestFiles>) -> Engine {
+    Engine::open_with(&config(path), Arc::<TestFiles>::clone(files)).expect("opens")
+}
+
+/// A batch that changes something: it makes an app.
+fn making(app: &str) -> Batch {
+    vec![Operation::EnsureApp(app.to_owned())]
+}
+
+/// A completion that passes the result on.
+fn reporting() -> (Completion, Receiver<Result<Committed, StoreError>>) {
+    let (told, result) = channel();
+    (Box::new(move |committed| told.send(committed).expect("somebody listens")), result)
+}
+
+fn block_on<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime").block_on(future)
+}

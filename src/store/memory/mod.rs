@@ -4,9 +4,9 @@
 //! as a store that needs no directory.
 //!
 //! # Layout
-//! - [`model`]: what there is, and the operations on users, devices and messages
-//! - [`login`]: who may attach
-//! - [`inbox`]: what happens to inboxes: entries, confirmations, receipts, expiry
+//! - `model`: what there is, and the operations on users, devices and messages
+//! - `login`: who may attach
+//! - `inbox`: what happens to inboxes: entries, confirmations, receipts, expiry
 
 mod inbox;
 mod login;

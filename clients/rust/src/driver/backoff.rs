@@ -9,7 +9,7 @@ const FIRST: Duration = Duration::from_millis(200);
 const LONGEST: Duration = Duration::from_secs(30);
 
 /// A connection that lasted this long ends the series of failures.
-const STABLE: Duration = Duration::from_secs(5);
+const STABLE: Duration = Duration::from_secs(1);
 
 /// Exponential backoff with full jitter: a server that comes back is not met by all its clients at once.
 #[derive(Debug, Default)]

@@ -60,12 +60,6 @@ impl FileState {
         Ok(Self { dir, log, salt, end, snapshot_end: end, saved, failed: false, _lock: lock })
     }
 
-    /// Whether another process has the state in `dir` open. Only a hint: [`open`](Self::open) decides.
-    #[must_use]
-    pub fn is_in_use(dir: &Path) -> bool {
-        File::open(dir.join(LOCK)).is_ok_and(|file| matches!(file.try_lock(), Err(TryLockError::WouldBlock)))
-    }
-
     fn append(&mut self, changes: &[Change]) -> Result<(), StateError> {
         for change in changes {
             if let Change::Key(Key(key)) = change {

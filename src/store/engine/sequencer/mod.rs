@@ -1,9 +1,9 @@
-//! Decides operations over a [`View`]: who may, which `seq`, which position, what follows.
+//! Decides operations over a `View`: who may, which `seq`, which position, what follows.
 //!
 //! # Layout
 //! - this file: one operation after the other, and the rows they share
-//! - [`attach`], [`send`], [`confirm`], [`device`], [`sweep`], [`user`]: one file an operation or kind of operation
-//! - [`inbox`]: entries, bodies and receipts: what several operations do to inboxes
+//! - `attach`, `send`, `confirm`, `device`, `sweep`, `user`: one file an operation or kind of operation
+//! - `inbox`: entries, bodies and receipts: what several operations do to inboxes
 
 mod attach;
 mod confirm;

@@ -1,16 +1,16 @@
 //! The client against a scripted server, over real TLS.
 
-mod support;
-
 use std::time::{Duration, Instant};
 
+use crate::support::{
+    CONVERSATION, FakeServer, Peer, ack, error, message, message_with, next, next_message, patiently, welcome,
+};
 use postrider_client::{
     Client, Error, ErrorCode, Event, FileState, Login, MemoryState, SendError, StateError, To, content,
 };
 use postrider_protocol::limits;
 use postrider_protocol::wire::server_frame::Body;
 use postrider_protocol::wire::{self, client_frame, hello};
-use support::{CONVERSATION, FakeServer, ack, error, message, message_with, next, next_message, patiently, welcome};
 use tokio::io::AsyncWriteExt as _;
 
 fn bob() -> To {
@@ -355,7 +355,7 @@ async fn a_device_enrols_once_and_proves_its_key_from_then_on() {
 }
 
 /// Challenges a client, and checks its signature against the key and this TLS connection.
-async fn challenged(peer: &mut support::Peer, public_key: &[u8]) -> bool {
+async fn challenged(peer: &mut Peer, public_key: &[u8]) -> bool {
     let nonce = [7; limits::NONCE_BYTES];
     peer.say(Body::Challenge(wire::Challenge { nonce: nonce.to_vec().into() })).await;
     let client_frame::Body::Proof(proof) = peer.body().await else { return false };

@@ -1,0 +1,165 @@
+//! The data directory, what is refused, and damage.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::sync::Arc;
+
+use super::super::{keys, records};
+use super::{Engine, EngineConfig, block_on, making, open};
+use crate::ids::{AppId, ConversationId, DeviceId, Position, SendId, Seq, UserId};
+use crate::store::conformance::world::World;
+use crate::store::{Answer, Outcome, ReadLimit, Store, StoreError, commit_and_wait};
+
+#[test]
+fn a_second_opener_is_told_who_has_the_directory() {
+    let directory = tempfile::tempdir().unwrap();
+    let first = open(directory.path()).unwrap();
+    let Err(StoreError::Locked(who)) = open(directory.path()) else { panic!("two openers") };
+    assert!(who.contains(&format!("(process {})", std::process::id())), "{who}");
+    drop(first);
+    open(directory.path()).expect("it is free again");
+}
+
+#[test]
+fn a_directory_is_made_for_its_owner_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("new/data");
+    drop(open(&path).unwrap());
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o700);
+}
+
+#[test]
+fn another_format_is_refused_and_left_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    drop(open(directory.path()).unwrap());
+    let format = directory.path().join("FORMAT");
+    assert_eq!(fs::read_to_string(&format).unwrap(), "1\n");
+    fs::write(&format, "2\n").unwrap();
+    assert!(matches!(open(directory.path()), Err(StoreError::Format { found: 2, expected: 1 })));
+    fs::write(&format, "two").unwrap();
+    assert!(matches!(open(directory.path()), Err(StoreError::Corrupt(_))));
+    fs::remove_file(&format).unwrap();
+    assert!(
+        matches!(open(directory.path()), Err(StoreError::Corrupt(_))),
+        "rows without a format are no new directory"
+    );
+    fs::write(&format, "1\n").unwrap();
+    open(directory.path()).expect("nothing was touched");
+}
+
+#[test]
+fn a_first_start_that_was_cut_short_does_not_block_the_next() {
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join("FORMAT.new"), "").unwrap();
+    fs::create_dir(directory.path().join("sled.new")).unwrap();
+    fs::write(directory.path().join("sled.new/conf"), "half").unwrap();
+    drop(open(directory.path()).expect("opens"));
+    drop(open(directory.path()).expect("opens again"));
+    assert!(!directory.path().join("sled.new").exists());
+}
+
+#[test]
+fn a_half_written_snapshot_does_not_block_opening() {
+    let directory = tempfile::tempdir().unwrap();
+    drop(open(directory.path()).unwrap());
+    let leftover = directory.path().join("sled/snap.0000000000000123.generating");
+    fs::write(&leftover, "half").unwrap();
+    open(directory.path()).expect("opens");
+    assert!(!leftover.exists());
+}
+
+#[test]
+fn a_closed_store_refuses_everything_and_gives_its_files_free() {
+    let directory = tempfile::tempdir().unwrap();
+    let engine = open(directory.path()).unwrap();
+    block_on(engine.close()).unwrap();
+    assert!(matches!(block_on(commit_and_wait(&engine, making("app"))), Err(StoreError::Closed)));
+    assert!(matches!(block_on(engine.list_apps()), Err(StoreError::Closed)));
+    block_on(engine.close()).expect("closing again is nothing");
+    open(directory.path()).expect("free, although the old handle still lives");
+}
+
+/// Alice sent bob two messages; then `damage` was done to the rows.
+fn damaged(damage: impl FnOnce(&sled::Tree)) -> (tempfile::TempDir, World) {
+    let directory = tempfile::tempdir().unwrap();
+    let world = World::around(Arc::new(open(directory.path()).unwrap()));
+    let alice = world.attach("alice", "phone");
+    world.attach("bob", "phone");
+    world.acked(&alice, 1, "bob", "one");
+    world.acked(&alice, 2, "bob", "two");
+    drop(world);
+    let database = loop {
+        if let Ok(database) = sled::open(directory.path().join("sled")) {
+            break database;
+        }
+    };
+    damage(&database.open_tree("rows").unwrap());
+    database.flush().unwrap();
+    drop(database);
+    let world = World::around(Arc::new(open(directory.path()).unwrap()));
+    (directory, world)
+}
+
+fn read_bob(world: &World) -> Result<usize, StoreError> {
+    let limit = ReadLimit { entries: 9, bytes: 999 };
+    let read = world.store.read_inbox(AppId(1), UserId(2), Position(0), Position(2), limit);
+    block_on(read).map(|page| page.entries.len())
+}
+
+#[test]
+fn a_flipped_bit_is_reported_and_never_served() {
+    let body = keys::body(AppId(1), ConversationId(1), Seq(2), 0);
+    let (_directory, world) = damaged(|rows| {
+        let mut value = rows.get(&body).unwrap().unwrap().to_vec();
+        *value.last_mut().unwrap() ^= 4;
+        rows.insert(body, value).unwrap();
+    });
+    assert!(matches!(read_bob(&world), Err(StoreError::Corrupt(_))));
+}
+
+#[test]
+fn a_body_that_is_gone_while_its_entry_stays_is_reported() {
+    let (_directory, world) = damaged(|rows| {
+        rows.remove(keys::body(AppId(1), ConversationId(1), Seq(1), 0)).unwrap();
+    });
+    assert!(matches!(read_bob(&world), Err(StoreError::Corrupt(_))));
+}
+
+#[test]
+fn damage_fails_the_batch_that_meets_it_without_a_trace_and_no_other() {
+    let conversation = keys::conversation(AppId(1), ConversationId(1));
+    let (_directory, world) = damaged(|rows| {
+        rows.insert(conversation, records::seal(b"elsewhere", &records::Number(1))).unwrap();
+    });
+    let alice = world.attach("alice", "phone");
+    let meeting = vec![
+        crate::store::Operation::Send(world.sending(&alice, 3, "alice", "fine")),
+        crate::store::Operation::Send(world.sending(&alice, 4, "bob", "meets the damage")),
+    ];
+    let failed = block_on(commit_and_wait(&*world.store, meeting));
+    assert!(matches!(failed, Err(StoreError::Corrupt(_))));
+    assert!(world.inbox(&alice).is_empty(), "not even the operation before it");
+    let outcome = world.send(&alice, 3, "alice", "a note");
+    let (send_id, conversation, seq) = (SendId(3), ConversationId(2), Seq(1));
+    assert_eq!(outcome, Outcome::Answer(Answer::Ack { send_id, conversation, seq, time: 1_000 }));
+}
+
+#[test]
+fn large_messages_stay_out_of_files_that_nobody_syncs() {
+    let directory = tempfile::tempdir().unwrap();
+    let world = World::around(Arc::new(Engine::open(&EngineConfig::new(directory.path())).unwrap()));
+    let alice = world.attach("alice", "phone");
+    world.attach("bob", "phone");
+    let text = "0123456789abcdef".repeat(60_000 / 16);
+    let blobs = || fs::read_dir(directory.path().join("sled/blobs")).unwrap().count();
+    for id in 1..=60 {
+        world.acked(&alice, id, "bob", &text);
+        assert_eq!(blobs(), 0, "after {id} messages");
+    }
+    let bob = world.attach("bob", "phone");
+    for position in 1..=60 {
+        world.received(&bob, position);
+        assert_eq!(blobs(), 0, "after {position} confirmations");
+    }
+    assert_eq!(world.user("bob").map(|bob| (bob.entries, bob.devices[0].id)), Some((0, DeviceId(2))));
+}
