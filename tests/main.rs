@@ -11,5 +11,6 @@ mod support;
 mod conversations;
 mod devices;
 mod misuse;
+mod operator;
 mod receipts;
 mod sending;

@@ -7,6 +7,7 @@
 //! - [`lines`]: events as JSON
 //! - [`target`], [`devices`], [`contexts`], [`home`]: from flags to a connected client
 //! - [`operator`]: from flags to a running server's socket
+//! - [`invocation`]: commands that are printed to be copied
 //! - [`signals`]: SIGINT and SIGTERM
 
 pub mod command;
@@ -14,6 +15,7 @@ pub mod contexts;
 pub mod devices;
 pub mod exit;
 pub mod home;
+pub mod invocation;
 pub mod lines;
 pub mod operator;
 pub mod print;

@@ -85,6 +85,15 @@ pub fn moment(ms: u64) -> String {
         .unwrap_or_else(|| format!("{ms} ms"))
 }
 
+/// A time in seconds as a person reads it, in its two largest units.
+#[must_use]
+pub fn duration(seconds: u64) -> String {
+    let units = [(seconds / 86_400, "d"), (seconds / 3_600 % 24, "h"), (seconds / 60 % 60, "min"), (seconds % 60, "s")];
+    let first = units.iter().position(|(count, _)| *count > 0).unwrap_or(units.len() - 1);
+    let largest = units.iter().skip(first).take(2).filter(|(count, _)| *count > 0 || seconds == 0);
+    largest.map(|(count, unit)| format!("{count} {unit}")).collect::<Vec<_>>().join(" ")
+}
+
 /// Rows under a heading, in columns.
 ///
 /// # Errors
@@ -119,6 +128,12 @@ mod tests {
         let json = to_json(&text).unwrap();
         assert_eq!(json, r#""a\u001b\u009b\u007f\u202eé\n""#);
         assert_eq!(serde_json::from_str::<String>(&json).unwrap(), text);
+    }
+
+    #[test]
+    fn durations_have_their_two_largest_units() {
+        let texts = [0, 59, 61, 3_600, 86_400, 90_001].map(duration);
+        assert_eq!(texts, ["0 s", "59 s", "1 min 1 s", "1 h", "1 d", "1 d 1 h"]);
     }
 
     #[test]

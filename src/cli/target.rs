@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use postrider_client::{Client, Error, Events, Login, Options, StateStore, Trust};
+use postrider_client::{Client, Error, ErrorCode, Events, Login, Options, StateStore, Trust};
 use postrider_protocol::name;
 
 use super::contexts::{Context, Contexts};
@@ -99,26 +99,28 @@ pub async fn connect(
 ) -> Result<Connected, Failure> {
     let home = Home::find()?;
     let context = target.resolve(&Contexts::of(&home))?;
-    let mut forget = user.forget;
+    let mut chosen = choose(&home, &context, user)?;
+    let mut may_forget = user.forget;
     loop {
-        let chosen = choose(&home, &context, user)?;
         let Chosen { name: device, directory, mut state, fresh } = chosen;
-        let login = if state.load()?.key.is_some() { Login::DeviceKey } else { Login::Open };
+        let has_key = state.load()?.key.is_some();
+        let login = if has_key { Login::DeviceKey } else { Login::Open };
         let options = shape(options(&context, &user.user, &device).login(login));
-        match Client::connect(options, state).await {
+        let error = match Client::connect(options, state).await {
             Ok((client, events)) => return Ok(Connected { client, events, device }),
-            Err(error) if is_forgotten(&error) && forget => {
-                forget = false;
-                devices::forget(&directory)?;
-            }
-            Err(error) => {
-                // What never logged in is no device: the next command must not take it for one.
-                if fresh && exit_of(&error) == Exit::Login {
-                    devices::forget(&directory)?;
-                }
-                return Err(explain(error, &user.user, &device));
-            }
+            Err(error) => error,
+        };
+        let gone = is_forgotten(&error) || (has_key && error.code() == Some(ErrorCode::LoginFailed));
+        if gone && std::mem::take(&mut may_forget) {
+            devices::forget(&directory)?;
+            chosen = devices::named(directory.parent().unwrap_or(&directory), &device)?;
+            continue;
         }
+        // What never logged in is no device: the next command must not take it for one.
+        if fresh && exit_of(&error) == Exit::Login {
+            devices::forget(&directory)?;
+        }
+        return Err(explain(error, &user.user, &device));
     }
 }
 
@@ -134,18 +136,22 @@ pub fn options(context: &Context, user: &str, device: &str) -> Options {
 /// A client's error with what this command line can do about it.
 #[must_use]
 pub fn explain(error: Error, user: &str, device: &str) -> Failure {
-    use postrider_client::ErrorCode as Code;
     let exit = exit_of(&error);
     let words = match error.code() {
-        Some(code @ (Code::DeviceExpired | Code::CursorAhead)) => format!(
+        Some(code @ (ErrorCode::DeviceExpired | ErrorCode::CursorAhead)) => format!(
             "the server does not know device {device} of {user} ({code}): it was revoked or expired, or the server's \
              data is not what it was; repeat the command with --forget to drop its state here and go on as a new device"
         ),
-        Some(Code::MethodNotAllowed) => format!(
+        Some(ErrorCode::MethodNotAllowed) => format!(
             "the app does not let {user} log in by name; get a code from the operator (`postrider user add {user}`) or \
              from another device (`postrider device link --user {user}`), then `postrider enroll --user {user} --code CODE`"
         ),
-        Some(Code::Replaced) => format!(
+        Some(ErrorCode::LoginFailed) => format!(
+            "the server does not let {user} in as device {device}: the user is unknown, or the device was revoked or \
+             expired; with --forget its state here is dropped, --device NAME chooses another device, and `postrider \
+             enroll` makes one with a new code"
+        ),
+        Some(ErrorCode::Replaced) => format!(
             "another process has logged in as device {device} of {user} and taken over; give each its own --device NAME"
         ),
         _ => error.to_string(),
@@ -213,7 +219,7 @@ mod tests {
 
     #[test]
     fn a_lost_device_is_told_with_the_way_on() {
-        let error = Error::Server((&CodedError::new(postrider_client::ErrorCode::CursorAhead)).into());
+        let error = Error::Server((&CodedError::new(ErrorCode::CursorAhead)).into());
         let failure = explain(error, "alice", "cli-1");
         assert_eq!(failure.exit, Exit::Login);
         assert!(failure.message.contains("--forget") && !failure.message.contains('\n'));

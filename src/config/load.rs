@@ -9,7 +9,8 @@ use serde::Deserialize;
 use toml::de::{DeTable, DeValue};
 use toml::{Table, Value};
 
-use super::{Config, Tls, check};
+use super::keys::{every_key, get, keys, kind, line_of, nearest, offset_of, parse_like, put, table_of, variable};
+use super::{Config, check};
 
 /// The file that is read when none is named and it exists.
 pub const DEFAULT_FILE: &str = "postrider.toml";
@@ -249,50 +250,6 @@ impl Layers {
     }
 }
 
-/// Every key there is, optional ones included, each with a value of its type: what "known" means.
-fn every_key() -> Table {
-    let tls =
-        Tls { certificate: Some("server.pem".into()), key: Some("server.key".into()), names: Tls::default().names };
-    table_of(&Config { tls, ..Config::default() })
-}
-
-fn table_of(config: &Config) -> Table {
-    // Strings, integers, booleans, lists and tables only: there is nothing TOML could refuse.
-    Table::try_from(config).unwrap_or_default()
-}
-
-/// Section and key of every value; a list of tables counts as one value.
-fn keys(table: &Table) -> Vec<String> {
-    let mut keys = Vec::new();
-    for (name, value) in table {
-        match value {
-            Value::Table(section) => keys.extend(section.keys().map(|key| format!("{name}.{key}"))),
-            _ => keys.push(name.clone()),
-        }
-    }
-    keys
-}
-
-fn get<'t>(table: &'t Table, key: &str) -> Option<&'t Value> {
-    match key.split_once('.') {
-        Some((section, key)) => table.get(section)?.get(key),
-        None => table.get(key),
-    }
-}
-
-fn put(table: &mut Table, key: &str, value: Value) {
-    match key.split_once('.') {
-        Some((section, key)) => {
-            if let Value::Table(section) = table.entry(section).or_insert_with(|| Value::Table(Table::new())) {
-                section.insert(key.to_owned(), value);
-            }
-        }
-        None => {
-            table.insert(key.to_owned(), value);
-        }
-    }
-}
-
 fn refuse_unknown(
     file: &str,
     text: &str,
@@ -325,54 +282,6 @@ fn refuse_unknown(
         }
     }
     Ok(())
-}
-
-fn offset_of(table: &DeTable<'_>, key: &str) -> usize {
-    let (name, rest) = key.split_once('.').map_or((key, None), |(name, rest)| (name, Some(rest)));
-    let found = table.iter().find(|(written, _)| written.get_ref() == name);
-    match (found, rest) {
-        (Some((_, value)), Some(rest)) => match value.get_ref() {
-            DeValue::Table(section) => offset_of(section, rest),
-            _ => value.span().start,
-        },
-        (Some((written, _)), None) => written.span().start,
-        (None, _) => 0,
-    }
-}
-
-fn line_of(text: &str, offset: usize) -> usize {
-    text.bytes().take(offset).filter(|byte| *byte == b'\n').count() + 1
-}
-
-fn variable(key: &str) -> String {
-    format!("POSTRIDER_{}", key.replace('.', "_").to_uppercase())
-}
-
-fn parse_like(sample: &Value, text: &str) -> Option<Value> {
-    match sample {
-        Value::Integer(_) => text.trim().parse().ok().map(Value::Integer),
-        Value::Boolean(_) => text.trim().parse().ok().map(Value::Boolean),
-        Value::Array(_) => Some(Value::Array(text.split(',').map(|item| Value::from(item.trim())).collect())),
-        _ => Some(Value::from(text)),
-    }
-}
-
-fn kind(sample: &Value) -> &'static str {
-    match sample {
-        Value::Integer(_) => "a whole number",
-        Value::Boolean(_) => "true or false",
-        _ => "a value",
-    }
-}
-
-/// The name within a typing slip of `word`, if there is one.
-fn nearest<'n>(word: &str, names: impl Iterator<Item = &'n str>) -> Option<&'n str> {
-    let slips = (word.chars().count() / 3).clamp(1, 4);
-    names
-        .map(|name| (strsim::damerau_levenshtein(word, name), name))
-        .filter(|(distance, _)| *distance <= slips)
-        .min()
-        .map(|(_, name)| name)
 }
 
 #[cfg(test)]

@@ -6,9 +6,11 @@
 //!
 //! # Layout
 //! - [`load`]: the layers, and the errors with file, line and what was probably meant
+//! - `keys`: the keys by name, variable and place
 //! - [`check`]: what must hold between values
 
 pub mod check;
+mod keys;
 pub mod load;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};

@@ -1,13 +1,11 @@
 //! `postrider device`: a user's devices. `list` and `revoke` are the operator's, `link` is the user's own.
 
-use std::time::Duration;
-
 use clap::{Args, Subcommand};
 use postrider_client::LinkCode;
 use serde_json::json;
 
-use crate::cli::command::user::quote;
 use crate::cli::exit::{Exit, Failure};
+use crate::cli::invocation::{self, quote};
 use crate::cli::operator::{AppFlag, OperatorFlags};
 use crate::cli::print;
 use crate::cli::target::{self, TargetFlags, UserFlags};
@@ -67,8 +65,8 @@ pub async fn run(command: DeviceCommand) -> Result<Exit, Failure> {
     match command {
         DeviceCommand::List(list) => show(list).await?,
         DeviceCommand::Revoke(Revoke { user, device, app, operator }) => {
-            let (admin, config) = operator.admin()?;
-            admin.revoke_device(&app.choose(&config)?, &user, &device).await?;
+            let admin = operator.admin()?;
+            admin.revoke_device(&app.choose(&admin).await?, &user, &device).await?;
             if operator.json {
                 print::json(&json!({ "user": user, "device": device, "revoked": true }))?;
             }
@@ -79,8 +77,8 @@ pub async fn run(command: DeviceCommand) -> Result<Exit, Failure> {
 }
 
 async fn show(List { user, app, operator }: List) -> Result<(), Failure> {
-    let (admin, config) = operator.admin()?;
-    let devices = admin.list_devices(&app.choose(&config)?, &user).await?;
+    let admin = operator.admin()?;
+    let devices = admin.list_devices(&app.choose(&admin).await?, &user).await?;
     if operator.json {
         return Ok(devices.iter().try_for_each(print::json)?);
     }
@@ -106,8 +104,7 @@ async fn make_code(Link { user, target, json }: Link) -> Result<(), Failure> {
         let line = json!({ "user": user.user, "code": code, "expires_in_s": expires_in.as_secs() });
         return Ok(print::json(&line)?);
     }
-    let minutes = expires_in.max(Duration::from_secs(1)).as_secs().div_ceil(60);
-    print::line(&format!("code  {code}  (once, within {minutes} min)"))?;
-    let user = quote(&user.user);
-    Ok(print::line(&format!("next  on the other device: postrider enroll --user {user} --code {code}"))?)
+    print::line(&format!("code  {code}  (once, within {})", print::duration(expires_in.as_secs())))?;
+    let (postrider, user) = (invocation::postrider(), quote(&user.user));
+    Ok(print::line(&format!("next  on the other device: {postrider} enroll --user {user} --code {code}"))?)
 }

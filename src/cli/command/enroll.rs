@@ -1,7 +1,7 @@
 //! `postrider enroll`: makes this machine a device of a user, with a key of its own.
 
 use clap::Args;
-use postrider_client::{Client, Login, StateStore};
+use postrider_client::{Client, ErrorCode, Login, StateStore};
 use postrider_protocol::name;
 use serde_json::json;
 
@@ -59,11 +59,10 @@ pub async fn run(Enroll { user, code, device, target, json }: Enroll) -> Result<
             if fresh && exit_of(&error) == Exit::Login {
                 devices::forget(&directory)?;
             }
-            let mut failure = explain(error, &user, &name);
-            if failure.exit == Exit::Login {
-                failure.message.push_str("; a user has one device of a name, so another --device NAME may help");
-            }
-            return Err(failure);
+            return Err(match error.code() {
+                Some(ErrorCode::LoginFailed) => Failure::new(Exit::Login, refused(&user, &name)),
+                _ => explain(error, &user, &name),
+            });
         }
     };
     client.close().await?;
@@ -73,4 +72,11 @@ pub async fn run(Enroll { user, code, device, target, json }: Enroll) -> Result<
         print::line(&format!("device {name} of {user} is enrolled; commands as {user} use its key from now on"))?;
     }
     Ok(Exit::Ok)
+}
+
+fn refused(user: &str, device: &str) -> String {
+    format!(
+        "the server does not take the code for {user}: it is not right, was used, or is too old, or {user} has a device \
+         {device} already; ask for another code, or choose another --device NAME"
+    )
 }

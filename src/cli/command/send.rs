@@ -12,7 +12,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use futures_util::stream::FuturesOrdered;
 use futures_util::{Stream, StreamExt, stream};
-use postrider_client::{Client, Event, Events, SendError, Sending, To, content};
+use postrider_client::{Client, Error, Event, Events, SendError, Sending, To, content};
 use postrider_protocol::{limits, name};
 use tokio_util::codec::{FramedRead, LinesCodec, LinesCodecError};
 
@@ -95,7 +95,9 @@ pub async fn run(send: Send) -> Result<Exit, Failure> {
     let closed = client.close().await;
     summary?;
     if let Some(Failure { exit, message }) = early {
-        return Err(Failure::new(exit, format!("{message}; {}", tally.what_is_missing())));
+        // Answers may still have come while the client was closing.
+        let left = if let Err(Error::Unanswered(left)) = closed { left } else { 0 };
+        return Err(Failure::new(exit, format!("{message}; {}", tally.what_is_missing(left))));
     }
     closed?;
     Ok(tally.exit())

@@ -10,6 +10,7 @@ use crate::app::Server;
 use crate::cli::contexts::{Context, Contexts, LOCAL};
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::home::Home;
+use crate::cli::invocation::{self, quote};
 use crate::cli::operator::data_flag;
 use crate::cli::print;
 use crate::config::{self, Config, LogFormat, LoginMethod, Override};
@@ -119,7 +120,7 @@ fn greet(config: &Config, server: &Server, saved: &Result<Saved, Failure>) -> st
     if let Err(failure) = saved {
         print::line(&format!("warning      the context \"{LOCAL}\" is not saved: {}", failure.message))?;
     }
-    print::line(&format!("next         {}", next(config, saved, &invocation())))
+    print::line(&format!("next         {}", next(config, saved, &invocation::postrider())))
 }
 
 /// A warning where the limit of open files is what will keep clients out.
@@ -141,34 +142,13 @@ fn next(config: &Config, saved: &Result<Saved, Failure>, postrider: &str) -> Str
             let data = if config.data == Config::default().data {
                 String::new()
             } else {
-                format!(" --data {}", super::user::quote(&absolute(&config.data).display().to_string()))
+                format!(" --data {}", quote(&absolute(&config.data).display().to_string()))
             };
             format!("{postrider} user add alice{data}")
         }
         Ok(Saved::Local { current: true }) => format!("{postrider} chat --user alice"),
         Ok(Saved::Local { current: false }) => format!("{postrider} chat --user alice --context {LOCAL}"),
         _ => format!("{postrider} chat --user alice --server ADDR --ca FILE"),
-    }
-}
-
-/// How this program was called, so that what is printed can be typed.
-fn invocation() -> String {
-    let called = std::env::args_os().next().map(PathBuf::from).unwrap_or_default();
-    spelling(&called, std::env::current_exe().ok().as_deref())
-}
-
-fn spelling(called: &Path, executable: Option<&Path>) -> String {
-    let lies_in = |directory: &str| {
-        executable.and_then(Path::parent).is_some_and(|parent| parent.ends_with(Path::new("target").join(directory)))
-    };
-    if lies_in("release") {
-        "cargo run --release --".into()
-    } else if lies_in("debug") {
-        "cargo run --".into()
-    } else if called.as_os_str().is_empty() {
-        "postrider".into()
-    } else {
-        super::user::quote(&called.display().to_string())
     }
 }
 
@@ -214,11 +194,8 @@ mod tests {
     #[test]
     fn the_next_command_fits_how_the_server_was_started_and_how_users_log_in() {
         let current = Ok(Saved::Local { current: true });
-        let spelled = |executable: &str| spelling(Path::new("x"), Some(Path::new(executable)));
-        let release = spelled("/src/target/release/postrider");
-        assert_eq!(next(&Config::default(), &current, &release), "cargo run --release -- chat --user alice");
-        assert_eq!(spelled("/src/target/debug/postrider"), "cargo run --");
-        assert_eq!(spelling(Path::new("./postrider"), Some(Path::new("/opt/postrider"))), "./postrider");
+        let command = next(&Config::default(), &current, "cargo run --release --");
+        assert_eq!(command, "cargo run --release -- chat --user alice");
         let app = App { login: vec![LoginMethod::DeviceKey], ..App::development() };
         let config = Config { app: vec![app], data: "/d".into(), ..Config::default() };
         assert_eq!(next(&config, &current, "postrider"), "postrider user add alice --data /d");

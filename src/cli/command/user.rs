@@ -5,6 +5,7 @@ use serde_json::json;
 
 use crate::admin::{Added, Code};
 use crate::cli::exit::{Exit, Failure};
+use crate::cli::invocation::{self, quote};
 use crate::cli::operator::{AppFlag, OperatorFlags};
 use crate::cli::print;
 
@@ -46,8 +47,8 @@ pub async fn run(command: UserCommand) -> Result<Exit, Failure> {
         UserCommand::Add(One { name, all }) => add(&name, &all).await?,
         UserCommand::List(all) => list(&all).await?,
         UserCommand::Remove(One { name, all: All { app, operator } }) => {
-            let (admin, config) = operator.admin()?;
-            admin.remove_user(&app.choose(&config)?, &name).await?;
+            let admin = operator.admin()?;
+            admin.remove_user(&app.choose(&admin).await?, &name).await?;
             if operator.json {
                 print::json(&json!({ "user": name, "removed": true }))?;
             }
@@ -57,23 +58,23 @@ pub async fn run(command: UserCommand) -> Result<Exit, Failure> {
 }
 
 async fn add(name: &str, All { app, operator }: &All) -> Result<(), Failure> {
-    let (admin, config) = operator.admin()?;
-    let added = admin.add_user(&app.choose(&config)?, name).await?;
+    let admin = operator.admin()?;
+    let added = admin.add_user(&app.choose(&admin).await?, name).await?;
     if operator.json {
         return Ok(print::json(&added)?);
     }
     let Added { user, created, code } = added;
     print::line(&format!("user  {}{}", print::escape(&user), if created { "" } else { "  (was there already)" }))?;
     if let Some(Code { code, expires_in_s }) = code {
-        print::line(&format!("code  {code}  (once, within {} min)", expires_in_s.div_ceil(60)))?;
-        print::line(&format!("next  postrider enroll --user {} --code {code}", quote(&user)))?;
+        print::line(&format!("code  {code}  (once, within {})", print::duration(expires_in_s.into())))?;
+        print::line(&format!("next  {} enroll --user {} --code {code}", invocation::postrider(), quote(&user)))?;
     }
     Ok(())
 }
 
 async fn list(All { app, operator }: &All) -> Result<(), Failure> {
-    let (admin, config) = operator.admin()?;
-    let users = admin.all_users(&app.choose(&config)?).await?;
+    let admin = operator.admin()?;
+    let users = admin.all_users(&app.choose(&admin).await?).await?;
     if operator.json {
         return Ok(users.iter().try_for_each(print::json)?);
     }
@@ -82,27 +83,4 @@ async fn list(All { app, operator }: &All) -> Result<(), Failure> {
     };
     let rows: Vec<_> = users.iter().map(row).collect();
     Ok(print::table(["USER", "DEVICES", "IN INBOX"], &rows)?)
-}
-
-/// A name as a shell takes it.
-#[must_use]
-pub fn quote(name: &str) -> String {
-    let plain = |c: char| c.is_alphanumeric() || matches!(c, '-' | '_' | '.' | '/' | '@' | ':' | '+');
-    if name.chars().all(plain) && !name.starts_with('-') && !name.is_empty() {
-        name.to_owned()
-    } else {
-        format!("'{}'", name.replace('\'', r"'\''"))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn commands_to_copy_are_quoted_where_a_shell_needs_it() {
-        assert_eq!(quote("zoë"), "zoë");
-        assert_eq!(quote("a b"), "'a b'");
-        assert_eq!(quote("it's; rm"), r"'it'\''s; rm'");
-    }
 }

@@ -15,6 +15,9 @@ use tokio_util::codec::{FramedRead, LinesCodec};
 use crate::cli::exit::Failure;
 use crate::cli::print;
 
+/// Undoes what the editor asks of the terminal while a line is typed.
+const BRACKETED_PASTE_OFF: &str = "\x1b[?2004l";
+
 /// Something typed.
 pub enum Input {
     /// A line.
@@ -38,7 +41,9 @@ pub struct Editor {
     printer: Box<dyn ExternalPrinter + Send>,
     prompts: blocking::SyncSender<String>,
     lines: mpsc::Receiver<Input>,
-    /// How the terminal was; the editor may be in the middle of a line when we end.
+    /// Whether a line is being typed.
+    asking: bool,
+    /// How the terminal was before.
     before: Option<Termios>,
 }
 
@@ -56,13 +61,14 @@ impl Terminal {
         let (prompts, asked) = blocking::sync_channel(1);
         let (answer, lines) = mpsc::channel(1);
         std::thread::spawn(move || edit(editor, &asked, &answer));
-        Ok(Terminal::Editor(Editor { printer, prompts, lines, before }))
+        Ok(Terminal::Editor(Editor { printer, prompts, lines, asking: false, before }))
     }
 
     /// Asks for the next line. A script needs no prompt.
     pub fn ask(&mut self, prompt: String) -> Result<(), Failure> {
         match self {
             Terminal::Editor(editor) => {
+                editor.asking = true;
                 editor.prompts.try_send(prompt).map_err(|_| Failure::other("the line editor has ended"))
             }
             Terminal::Plain(_) => Ok(()),
@@ -72,7 +78,11 @@ impl Terminal {
     /// The next line. Dropping the future loses none.
     pub async fn next(&mut self) -> Input {
         match self {
-            Terminal::Editor(editor) => editor.lines.recv().await.unwrap_or(Input::End),
+            Terminal::Editor(editor) => {
+                let input = editor.lines.recv().await.unwrap_or(Input::End);
+                editor.asking = false;
+                input
+            }
             Terminal::Plain(lines) => match lines.next().await {
                 Some(Ok(line)) => Input::Line(line),
                 Some(Err(error)) => Input::Failed(error.to_string()),
@@ -95,8 +105,12 @@ impl Terminal {
 
 impl Drop for Editor {
     fn drop(&mut self) {
+        if !self.asking {
+            return;
+        }
+        // The editor has no chance to tidy up after itself. Nothing can be done about a terminal that is gone.
+        let _ = print::line(BRACKETED_PASTE_OFF);
         if let Some(before) = &self.before {
-            // Nothing can be done about a terminal that is gone.
             let _ = tcsetattr(std::io::stdin(), OptionalActions::Now, before);
         }
     }

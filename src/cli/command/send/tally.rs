@@ -155,19 +155,18 @@ impl Tally {
         }
     }
 
-    /// What an early end left open, and what becomes of it.
-    pub fn what_is_missing(&self) -> String {
-        let unanswered = self.submitted.saturating_sub(self.acked + self.refused);
-        if unanswered > 0 {
+    /// What an early end left open, and what becomes of it; `left` messages have no answer.
+    pub fn what_is_missing(&self, left: usize) -> String {
+        if left > 0 {
+            let Self { submitted, user, .. } = self;
             return format!(
-                "{unanswered} of {} messages have no answer yet; they are kept, and the next command as {} sends them",
-                self.submitted, self.user
+                "{left} of {submitted} messages have no answer yet; they are kept, and the next command as {user} sends them"
             );
         }
         match self.wait {
-            Wait::Ack => "there was more to send".into(),
-            Wait::Delivered => format!("acked, but not delivered to {} yet", self.to),
-            Wait::Read => format!("acked, but not read by {} yet", self.to),
+            Wait::Ack => "all that was sent has its answer, but there was more to send".into(),
+            Wait::Delivered => format!("sent, but not all delivered to {} yet", self.to),
+            Wait::Read => format!("sent, but not all read by {} yet", self.to),
         }
     }
 
@@ -327,6 +326,15 @@ mod tests {
         tally.happened(&Event::Expired(receipt(1, "bob", 2)), "d").unwrap();
         assert!(tally.is_satisfied());
         assert_eq!(tally.exit(), Exit::Refused);
+    }
+
+    #[test]
+    fn an_early_end_tells_what_is_left() {
+        let mut tally = tally(Wait::Delivered);
+        tally.submitted(3);
+        assert!(tally.what_is_missing(1).starts_with("1 of 1 messages have no answer yet; they are kept"));
+        tally.answered(ack(1)).unwrap();
+        assert_eq!(tally.what_is_missing(0), "sent, but not all delivered to bob yet");
     }
 
     #[test]
