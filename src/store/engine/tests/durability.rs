@@ -184,11 +184,14 @@ fn a_panic_on_the_stores_thread_leaves_nobody_waiting() {
     let directory = tempfile::tempdir().unwrap();
     let engine = open(directory.path()).unwrap();
     let (go, wait) = channel();
+    let (started, is_running) = channel();
     let panicking = Box::new(move |_| {
+        started.send(()).unwrap();
         wait.recv().unwrap();
         panic!("on purpose");
     });
     block_on(engine.commit(making("first"), panicking));
+    is_running.recv().unwrap();
     let (done, second) = reporting();
     block_on(engine.commit(making("second"), done));
     go.send(()).unwrap();
