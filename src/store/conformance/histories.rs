@@ -190,6 +190,7 @@ fn agree(model: &World, engine: &World, batch: Batch, known: &mut Known) {
 }
 
 fn same_contents(model: &mut World, engine: &mut World) {
+    engine.audit();
     assert_eq!(engine.apps(), model.apps());
     for (app, ..) in model.apps() {
         (model.app, engine.app) = (AppId(app), AppId(app));

@@ -80,6 +80,17 @@ pub fn old_messages_expire_and_are_told(world: &mut World) {
     assert_eq!(world.user("bob").map(|bob| bob.entries), Some(0));
 }
 
+pub fn old_messages_that_some_device_took_expire_without_a_word(world: &mut World) {
+    let (alice, phone) = (world.attach("alice", "phone"), world.attach("bob", "phone"));
+    let laptop = world.attach("bob", "laptop");
+    world.acked(&alice, 1, "bob", "taken by the laptop");
+    world.received(&laptop, 1);
+    let everyone = [alice.device, phone.device, laptop.device];
+    assert_eq!(world.step(world.sweeping(1_500, &everyone)), (swept(0, 1), vec![]));
+    world.restart();
+    assert!(world.inbox(&phone).is_empty());
+}
+
 pub fn old_messages_of_a_user_without_devices_are_told_to_the_sender_only(world: &mut World) {
     let (alice, bob) = (world.attach("alice", "phone"), world.attach("bob", "phone"));
     world.acked(&alice, 1, "bob", "old");

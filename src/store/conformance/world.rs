@@ -8,6 +8,7 @@ use postrider_protocol::wire;
 use prost::Message as _;
 
 use crate::ids::{AppId, ConversationId, DeviceId, Position, SendId, Seq, UserId};
+use crate::store::engine::tests::audit::audit;
 use crate::store::engine::{Engine, EngineConfig};
 use crate::store::memory::Memory;
 use crate::store::{
@@ -17,7 +18,8 @@ use crate::store::{
 
 pub struct World {
     pub store: Arc<dyn Store>,
-    directory: Option<tempfile::TempDir>,
+    /// The same store and where it is, if it is one that can be closed and opened again.
+    on_disk: Option<(Arc<Engine>, tempfile::TempDir)>,
     runtime: tokio::runtime::Runtime,
     pub app: AppId,
     pub now: u64,
@@ -27,13 +29,13 @@ pub const EVERYTHING: ReadLimit = ReadLimit { entries: usize::MAX, bytes: usize:
 
 impl World {
     pub fn in_memory() -> World {
-        World::new(Arc::new(Memory::new()), None)
+        World::around(Arc::new(Memory::new()))
     }
 
     pub fn on_disk() -> World {
         let directory = tempfile::tempdir().expect("a directory");
-        let store = Engine::open(&EngineConfig::new(directory.path())).expect("opens");
-        World::new(Arc::new(store), Some(directory))
+        let engine = Arc::new(Engine::open(&EngineConfig::new(directory.path())).expect("opens"));
+        World::new(Arc::<Engine>::clone(&engine), Some((engine, directory)))
     }
 
     /// Around a store that somebody else opened.
@@ -41,18 +43,27 @@ impl World {
         World::new(store, None)
     }
 
-    fn new(store: Arc<dyn Store>, directory: Option<tempfile::TempDir>) -> World {
+    fn new(store: Arc<dyn Store>, on_disk: Option<(Arc<Engine>, tempfile::TempDir)>) -> World {
         let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
-        let mut world = World { store, directory, runtime, app: AppId(0), now: 1_000 };
+        let mut world = World { store, on_disk, runtime, app: AppId(0), now: 1_000 };
         world.app = world.app_named("dev");
         world
     }
 
     /// Closes and opens again; a store in memory just goes on.
     pub fn restart(&mut self) {
-        let Some(directory) = &self.directory else { return };
-        self.runtime.block_on(self.store.close()).expect("closes");
-        self.store = Arc::new(Engine::open(&EngineConfig::new(directory.path())).expect("opens again"));
+        self.audit();
+        let Some((engine, directory)) = &mut self.on_disk else { return };
+        self.runtime.block_on(engine.close()).expect("closes");
+        *engine = Arc::new(Engine::open(&EngineConfig::new(directory.path())).expect("opens again"));
+        self.store = Arc::<Engine>::clone(engine);
+    }
+
+    /// Whether what is on disk fits together.
+    pub fn audit(&self) {
+        if let Some((engine, _)) = &self.on_disk {
+            audit(engine);
+        }
     }
 
     pub fn commit(&self, batch: Batch) -> Committed {

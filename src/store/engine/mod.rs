@@ -19,7 +19,7 @@ mod reads;
 mod records;
 mod sequencer;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 mod view;
 
 use std::path::{Path, PathBuf};

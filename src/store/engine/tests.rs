@@ -1,5 +1,6 @@
 //! What only a store on disk can get wrong. The rules that every store keeps are in the conformance suite.
 
+pub mod audit;
 mod durability;
 mod opening;
 

@@ -178,3 +178,24 @@ fn closing_finishes_what_was_taken() {
     }
     assert_eq!(block_on(open(directory.path()).unwrap().list_apps()).unwrap().len(), 50);
 }
+
+#[test]
+fn a_panic_on_the_stores_thread_leaves_nobody_waiting() {
+    let directory = tempfile::tempdir().unwrap();
+    let engine = open(directory.path()).unwrap();
+    let (go, wait) = channel();
+    let (started, is_running) = channel();
+    let panicking = Box::new(move |_| {
+        started.send(()).unwrap();
+        wait.recv().unwrap();
+        panic!("on purpose");
+    });
+    block_on(engine.commit(making("first"), panicking));
+    is_running.recv().unwrap();
+    let (done, second) = reporting();
+    block_on(engine.commit(making("second"), done));
+    go.send(()).unwrap();
+    assert!(matches!(second.recv_timeout(Duration::from_secs(10)), Ok(Err(StoreError::Closed))));
+    assert!(matches!(block_on(commit_and_wait(&engine, making("third"))), Err(StoreError::Closed)));
+    block_on(engine.close()).expect("its files close all the same");
+}

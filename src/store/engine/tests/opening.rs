@@ -51,8 +51,8 @@ fn another_format_is_refused_and_left_alone() {
 fn a_first_start_that_was_cut_short_does_not_block_the_next() {
     let directory = tempfile::tempdir().unwrap();
     fs::write(directory.path().join("FORMAT.new"), "").unwrap();
-    fs::create_dir(directory.path().join("sled.new")).unwrap();
-    fs::write(directory.path().join("sled.new/conf"), "half").unwrap();
+    // What sled could not open.
+    fs::create_dir_all(directory.path().join("sled.new/db")).unwrap();
     drop(open(directory.path()).expect("opens"));
     drop(open(directory.path()).expect("opens again"));
     assert!(!directory.path().join("sled.new").exists());
