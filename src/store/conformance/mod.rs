@@ -70,6 +70,7 @@ checks! {
     several_devices:
         a_send_appears_on_the_senders_other_devices,
         delivered_comes_with_the_first_device_and_trimming_with_the_last,
+        a_device_passes_over_its_own_doing,
         a_later_device_cannot_confirm_what_it_was_not_entitled_to,
         read_appears_on_the_readers_other_devices,
         a_first_device_starts_at_what_is_unconfirmed;

@@ -38,6 +38,20 @@ pub fn delivered_comes_with_the_first_device_and_trimming_with_the_last(world: &
     assert!(world.inbox(&phone).is_empty());
 }
 
+pub fn a_device_passes_over_its_own_doing(world: &mut World) {
+    let (phone, bob) = (world.attach("alice", "phone"), world.attach("bob", "phone"));
+    let laptop = world.attach("alice", "laptop");
+    world.acked(&phone, 1, "bob", "one");
+    world.acked(&bob, 1, "alice", "two");
+    world.acked(&phone, 2, "bob", "three");
+    world.restart();
+    world.received(&laptop, 3);
+    assert_eq!(world.inbox(&phone), ["2 1.2 bob>alice two", "3 -1 1.3 alice>bob three"], "its own first is passed");
+    world.received(&phone, 2);
+    assert!(world.inbox(&phone).is_empty(), "it was never told of the third, and does not keep it");
+    assert_eq!(world.attach("alice", "phone").cursor, Position(3));
+}
+
 pub fn a_later_device_cannot_confirm_what_it_was_not_entitled_to(world: &mut World) {
     let (alice, phone) = (world.attach("alice", "phone"), world.attach("bob", "phone"));
     world.acked(&alice, 1, "bob", "for the phone only");

@@ -28,9 +28,22 @@ impl Deciding<'_> {
         state.inbox.retain(|_, older| !covers(&entry.item, &older.item));
         state.head.0 += 1;
         let position = state.head;
-        let published = InboxEntry { position, origin: entry.origin, item: entry.item.clone() };
+        let origin = entry.origin;
+        let published = InboxEntry { position, origin, item: entry.item.clone() };
         state.inbox.insert(position, entry);
         self.published.push(Publication { app: self.id, user, entry: published });
+        self.pass_over(user, origin);
+    }
+
+    /// A device is not told of its own doing and so cannot confirm it: its cursor passes over such entries.
+    fn pass_over(&mut self, user: UserId, device: DeviceId) {
+        let state = self.app.user(user);
+        let Some(own) = state.devices.get_mut(&device) else { return };
+        let cursor = own.cursor;
+        let following = state.inbox.iter().filter(|(position, _)| **position > cursor);
+        if let Some((&passed, _)) = following.take_while(|(_, entry)| entry.origin == device).last() {
+            own.cursor = passed;
+        }
     }
 
     /// A device's cursor goes up, with all that follows from it.
@@ -38,6 +51,7 @@ impl Deciding<'_> {
         let state = self.app.device(user, device).expect("the caller has seen this device");
         state.cursor = position;
         state.seen = now;
+        self.pass_over(user, device);
         self.advance(user);
         self.trim(user);
     }

@@ -50,6 +50,7 @@ impl Deciding<'_, '_> {
         row.cursor = position;
         row.seen = now;
         self.put_device(user, device, &row);
+        self.pass_over(user, device)?;
         self.advance(user)?;
         self.trim(user)
     }

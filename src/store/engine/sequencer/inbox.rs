@@ -52,6 +52,26 @@ impl Deciding<'_, '_> {
         self.view.put(keys::entry(self.app, to, position), &entry);
         let item = entry.content.into_item(encoded.unwrap_or_default());
         self.published.push(Publication { app: self.app, user: to, entry: InboxEntry { position, origin, item } });
+        if origin == DeviceId(0) { Ok(()) } else { self.pass_over(to, origin) }
+    }
+
+    /// A device is not told of its own doing and so cannot confirm it: its cursor passes over such entries, else they
+    /// would stay in the inbox until the next thing it is told.
+    pub(super) fn pass_over(&mut self, user: UserId, device: DeviceId) -> Result<(), StoreError> {
+        let Some(mut row) = self.device(user, device)? else { return Ok(()) };
+        let before = row.cursor;
+        let from = keys::after(keys::entry(self.app, user, before));
+        let end = keys::after(keys::entry(self.app, user, self.known_user(user)?.head));
+        self.view.scan(&from, &end, |key, entry: EntryRow| {
+            if entry.origin != device {
+                return Ok(ControlFlow::Break(()));
+            }
+            row.cursor = keys::position_of(key).ok_or_else(|| corrupt(key))?;
+            Ok(ControlFlow::Continue(()))
+        })?;
+        if row.cursor > before {
+            self.put_device(user, device, &row);
+        }
         Ok(())
     }
 

@@ -20,8 +20,8 @@ enum Accepted<'a> {
 impl Deciding<'_, '_> {
     /// The first answer of a `send_id` stands (SEND-4); a new one consumes the id, whatever becomes of it.
     pub(super) fn send(&mut self, send: &Send) -> Result<Answer, Stop> {
-        let mut device = self.device(send.user, send.device)?.ok_or(Refusal::DeviceExpired)?;
-        let (id, highest) = (send.send_id, device.highest);
+        let highest = self.device(send.user, send.device)?.ok_or(Refusal::DeviceExpired)?.highest;
+        let id = send.send_id;
         if id.0 == 0 || id.0 > highest.0 + 1 {
             return Err(Refusal::SendIdGap.into());
         }
@@ -38,6 +38,8 @@ impl Deciding<'_, '_> {
             Err(Stop::Refused(refusal)) => Answer::Refused { send_id: id, refusal },
             Err(failed) => return Err(failed),
         };
+        // Read again: the message's copy may have moved the device's cursor.
+        let mut device = self.known_device(send.user, send.device)?;
         device.highest = id;
         self.put_device(send.user, send.device, &device);
         self.view.put(keys::answer(self.app, send.user, send.device, id), &AnswerRow { fingerprint, answer });
