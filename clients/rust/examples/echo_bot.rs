@@ -1,7 +1,7 @@
 //! Answers every text message with the same text. Stop it and start it as you like: no message goes unanswered. (Killed
 //! between queueing an answer and asking for the next event, it answers that one message again.)
 //!
-//! `cargo run -p postrider-client --example echo_bot -- 127.0.0.1:7222 postrider-data/ca.pem echo`
+//! `cargo run -p postrider-client --example echo_bot -- 127.0.0.1:7222 postrider-data/tls/ca.pem echo`
 
 #![allow(clippy::print_stdout)]
 

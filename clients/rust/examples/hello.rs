@@ -1,6 +1,6 @@
 //! Sends one message and waits until it has reached a device of the recipient.
 //!
-//! `cargo run -p postrider-client --example hello -- 127.0.0.1:7222 postrider-data/ca.pem alice bob "hello"`
+//! `cargo run -p postrider-client --example hello -- 127.0.0.1:7222 postrider-data/tls/ca.pem alice bob "hello"`
 
 #![allow(clippy::print_stdout)]
 

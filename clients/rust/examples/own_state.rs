@@ -1,6 +1,6 @@
 //! Keeps the client's state in the application's own way: here as changes appended to a list that a database would hold.
 //!
-//! `cargo run -p postrider-client --example own_state -- 127.0.0.1:7222 postrider-data/ca.pem carol`
+//! `cargo run -p postrider-client --example own_state -- 127.0.0.1:7222 postrider-data/tls/ca.pem carol`
 
 #![allow(clippy::print_stdout)]
 
