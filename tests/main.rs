@@ -14,3 +14,4 @@ mod misuse;
 mod operator;
 mod receipts;
 mod sending;
+mod several_nodes;

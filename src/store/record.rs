@@ -280,7 +280,7 @@ pub struct Committed {
     pub published: Vec<Publication>,
 }
 
-/// A new entry of somebody's inbox.
+/// A new entry of somebody's inbox. Positions are given one after the other; they get gaps when entries go.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Publication {
     /// In which app.
