@@ -3,7 +3,7 @@
 //! # Layout
 //! - [`command`]: one file a command
 //! - [`exit`]: exit codes, and failures as one line
-//! - [`print`]: everything that is printed
+//! - [`mod@print`]: everything that is printed
 //! - [`lines`]: events as JSON
 //! - [`target`], [`devices`], [`contexts`], [`home`]: from flags to a connected client
 //! - [`operator`]: from flags to a running server's socket

@@ -5,7 +5,7 @@
 //! documented for operators in `reference.toml`, which `postrider config default` prints.
 //!
 //! # Layout
-//! - [`load`]: the layers, and the errors with file, line and what was probably meant
+//! - [`mod@load`]: the layers, and the errors with file, line and what was probably meant
 //! - `keys`: the keys by name, variable and place
 //! - [`check`]: what must hold between values
 

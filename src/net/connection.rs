@@ -257,7 +257,7 @@ impl Connection {
 }
 
 /// Closes so that the last frame arrives: a socket closed over unread input is reset, and the reset may overtake what was
-/// written. So what the client still says is read and dropped until it closes, too, or [`LINGER`] is over (CONN-11).
+/// written. So what the client still says is read and dropped until it closes, too, or a second is over (CONN-11).
 pub async fn hang_up(stream: &mut TlsStream<TcpStream>) -> io::Result<()> {
     stream.shutdown().await?;
     let (socket, _) = stream.get_mut();

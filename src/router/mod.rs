@@ -9,7 +9,7 @@
 //! # Layout
 //! - [`Router`], [`Work`]: one exhaustive match on requests
 //! - [`login`]: who is it? Attaches the device and seats the connection
-//! - [`send`], [`receipt`], [`link`]: one file an operation
+//! - `send`, `receipt`, [`link`]: one file an operation
 //! - [`sync`]: the backlog, read at the connection's own pace
 //! - [`publish`]: committed entries → outboxes
 
