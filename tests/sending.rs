@@ -1,6 +1,7 @@
 //! Sends and their answers.
 
 use postrider_protocol::error::ErrorCode;
+use postrider_protocol::wire;
 
 use crate::support::{Raw, TestServer};
 
@@ -66,4 +67,31 @@ async fn a_gap_in_send_ids_closes_with_a_coded_error() {
     let mut alice = Raw::login(&server, "alice", "laptop").await;
     alice.send_as(2, "bob", "too early").await;
     alice.closed_with(ErrorCode::SendIdGap).await;
+}
+
+#[tokio::test]
+async fn a_client_that_writes_everything_before_it_reads_anything_is_not_stuck() {
+    let server = TestServer::start().await;
+    let long = "x".repeat(50_000);
+    let mut bob = Raw::login(&server, "bob", "phone").await;
+    for _ in 0..400 {
+        bob.send("alice", &long).await;
+        bob.next_ack().await;
+    }
+    // 20 MB flow towards alice from here on, more than the sockets hold; she writes 12 MB and only then reads.
+    let mut alice = Raw::login(&server, "alice", "laptop").await;
+    let writing = async {
+        for _ in 0..250 {
+            alice.send("bob", &long).await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(30), writing).await.expect("the server goes on reading");
+    let (mut messages, mut acks) = (0, 0);
+    while messages < 400 || acks < 250 {
+        match alice.next_news().await {
+            wire::server_frame::Body::Ack(_) => acks += 1,
+            wire::server_frame::Body::Deliver(_) => messages += 1,
+            other => panic!("{other:?}"),
+        }
+    }
 }

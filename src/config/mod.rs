@@ -160,7 +160,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { inbox_entries: 1_000_000, content_bytes: 60_000, outbound_bytes: 256 * 1024 }
+        Self { inbox_entries: 1_000_000, content_bytes: 60_000, outbound_bytes: 64 * 1024 }
     }
 }
 

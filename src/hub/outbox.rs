@@ -243,10 +243,12 @@ impl Outbox {
         self.lock().closing.is_some()
     }
 
-    /// Whether so much waits that the connection should stop reading what its client asks.
+    /// Whether so much waits that the connection should stop reading what its client asks. Inbox entries alone never get
+    /// there (they stop at one bound, plus one page of the backlog), so a client that writes before it reads is not stuck;
+    /// only answers to somebody who keeps asking and never reads do.
     #[must_use]
     pub fn is_full(&self) -> bool {
-        self.lock().frames.len() >= self.bound
+        self.lock().frames.len() >= 3 * self.bound
     }
 
     /// Takes what waits; the outbox keeps no memory of it.
