@@ -8,6 +8,7 @@
 //! - `records`, `keys`: what rows look like
 //! - `reads`: reads beside the committer
 //! - `disk`: rows in sled, and what makes them durable
+//! - `verify`: whether the rows are sound
 //! - `directory`, `files`: the data directory and the file system
 
 mod committer;
@@ -20,6 +21,7 @@ mod records;
 mod sequencer;
 #[cfg(test)]
 pub(super) mod tests;
+mod verify;
 mod view;
 
 use std::path::{Path, PathBuf};
@@ -32,6 +34,7 @@ use self::directory::Directory;
 use self::disk::Disk;
 use self::files::{Files, SystemFiles};
 use self::view::Rows;
+pub use self::verify::Verified;
 use super::{App, Batch, Completion, Page, ReadLimit, Store, StoreError, User};
 use crate::ids::{AppId, Position, UserId};
 
@@ -76,6 +79,16 @@ impl Engine {
         let rows: Arc<dyn Rows> = Arc::new(Disk::open(files, directory, config.cache_bytes)?);
         let committer = Committer::start(Arc::clone(&rows), config.queue_bytes)?;
         Ok(Engine { committer, rows: RwLock::new(Some(rows)) })
+    }
+
+    /// Looks at every row: its checksum, and whether it fits the others. Nobody may write meanwhile. `progress` is told
+    /// the rows looked at, now and then.
+    ///
+    /// # Errors
+    /// When the rows cannot be read at all; what is wrong with them is in the answer.
+    pub fn verify(&self, progress: &mut dyn FnMut(u64)) -> Result<Verified, StoreError> {
+        let rows = self.rows.read().unwrap_or_else(PoisonError::into_inner).clone().ok_or(StoreError::Closed)?;
+        verify::verify(&*rows, progress)
     }
 
     /// Reads are short and rarely leave the cache: they run where they are asked for.
