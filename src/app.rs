@@ -121,6 +121,8 @@ impl Server {
         };
         let store: Arc<dyn Store> = Arc::new(Engine::open(&engine)?);
         let (acceptor, ca) = acceptor(&config, &data, &clock)?;
+        // Before the port: whoever can connect there can already be administered.
+        let socket = admin::bind(&data).map_err(|error| StartError::Admin { data: data.clone(), error })?;
         let listeners = bind(&config.listen.address)?;
         let addresses = listeners.iter().map(|(address, _)| *address).collect::<Vec<_>>();
 
@@ -164,7 +166,6 @@ impl Server {
             services: TaskTracker::new(),
         };
         let operator = StoreOperator::new(store, server.host(&router, &tenants));
-        let socket = admin::bind(&data).map_err(|error| StartError::Admin { data, error })?;
         server.services.spawn(admin::serve(socket, Arc::new(operator), server.stop.clone()));
         let retention = Duration::from_secs(u64::from(config.retention.ttl_days) * 24 * 60 * 60);
         let sweeper = Sweeper { router, hub, tenants, clock, retention };

@@ -34,6 +34,9 @@ use crate::ids::{AppId, DeviceId, Position, UserId};
 use crate::store::{Batch, Committed, Operation, Outcome, Store, StoreError};
 use crate::tenant::{Tenant, Tenants};
 
+/// Codes for further devices that one wake-up may ask for; a client has one request at a time under way (LOGIN-20).
+const MAX_LINKS: usize = 8;
+
 /// What the router is bounded by.
 #[derive(Clone, Copy, Debug)]
 pub struct Config {
@@ -124,7 +127,8 @@ impl Router {
                 let pong = server_frame(Body::Pong(wire::Pong { token }));
                 peer.outbox.reply(|sender| sender.frame(|out| frame::put(&pong, out)));
             }
-            Some(Request::LinkDevice) => work.links += 1,
+            Some(Request::LinkDevice) if work.links < MAX_LINKS => work.links += 1,
+            Some(Request::LinkDevice) => peer.outbox.close(ErrorCode::TooManyRequests.into()),
             Some(Request::Goodbye) => work.goodbye = true,
         }
     }

@@ -26,6 +26,7 @@ pub enum Operation {
         name: String,
     },
     /// Removes a user with devices, inbox and codes → [`Outcome::Done`], or `Refused(NotAccepted)` if there is none.
+    /// What no device had taken expires, and senders are told.
     /// Conversations stay, so that the others keep their `seq`; a later user of that name is another user.
     RemoveUser {
         /// In which app.
@@ -106,7 +107,8 @@ pub enum Admission {
     Open,
     /// The device has proved that it holds this key; refused if the device's key is another by now.
     Key([u8; 32]),
-    /// The code with this hash is used up, and the device is made with this key. A device of that name must not exist.
+    /// The code with this hash is used up, and the device of that name, made if it is new, gets this key. Refused if it
+    /// has another; if it has this one, the code is not looked at.
     Enroll {
         /// SHA-256 of the code.
         code_hash: [u8; 32],

@@ -36,7 +36,7 @@ pub enum ErrorCode {
     MethodNotAllowed = 202,
     /// A user or device name is empty, longer than 64 bytes, or has control characters.
     BadName = 203,
-    /// The device was unseen for longer than the retention, or revoked, and what waited for it is gone.
+    /// The device was unseen for longer than the retention, or revoked; what waited for it alone is gone.
     DeviceExpired = 204,
     /// The user has as many devices as the limit allows.
     TooManyDevices = 205,
@@ -244,7 +244,7 @@ impl ErrorCode {
             ErrorCode::UnknownApp => "The server has no app of this name.",
             ErrorCode::MethodNotAllowed => "The app does not allow this login method, or `Hello` names none that the server knows.",
             ErrorCode::BadName => "A user or device name is empty, longer than 64 bytes, or has control characters.",
-            ErrorCode::DeviceExpired => "The device was unseen for longer than the retention, or revoked, and what waited for it is gone.",
+            ErrorCode::DeviceExpired => "The device was unseen for longer than the retention, or revoked; what waited for it alone is gone.",
             ErrorCode::TooManyDevices => "The user has as many devices as the limit allows.",
             ErrorCode::CursorAhead => "`Hello.cursor` is above every position the server ever gave to this inbox.",
             ErrorCode::NotAccepted => "The recipient is unknown or does not accept messages from this user; which one is not told.",
@@ -279,11 +279,11 @@ impl ErrorCode {
             ErrorCode::ShuttingDown => "Reconnect after `retry_after_ms`.",
             ErrorCode::Overloaded => "Reconnect after `retry_after_ms`, with backoff.",
             ErrorCode::TooManyRequests => "Keep within `send_window` and wait for answers.",
-            ErrorCode::LoginFailed => "Check the names and the credential; a code works once and expires; a device that is gone is enrolled anew.",
+            ErrorCode::LoginFailed => "Check the names and the credential. A code works once and expires; a device that is gone enrols anew.",
             ErrorCode::UnknownApp => "Check the app's name with the operator.",
             ErrorCode::MethodNotAllowed => "Use one of the methods that `detail` lists.",
             ErrorCode::BadName => "Use 1 to 64 bytes of UTF-8 without control characters.",
-            ErrorCode::DeviceExpired => "Forget the device's state and log in as a new device, with `device_id` 0.",
+            ErrorCode::DeviceExpired => "Forget the device's state and log in as a new device: with `device_id` 0 by open login, or with a new code.",
             ErrorCode::TooManyDevices => "Revoke a device that is no longer used.",
             ErrorCode::CursorAhead => "The client's state belongs to another server or data directory: forget it and log in as a new device.",
             ErrorCode::NotAccepted => "Check the recipient's name.",

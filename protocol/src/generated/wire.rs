@@ -299,7 +299,7 @@ pub struct Error {
     /// What went wrong, for a person.
     #[prost(string, tag = "3")]
     pub detail: ::prost::alloc::string::String,
-    /// Whether the same request may succeed later, as it is.
+    /// Whether the same request may succeed later, as it is. In Refused: the same content, under a new send_id.
     #[prost(bool, tag = "4")]
     pub retry: bool,
     /// Whether the server closes the connection after this frame.

@@ -119,6 +119,20 @@ pub fn the_oldest_code_gives_way(world: &mut World) {
     assert!(login(8).is_ok());
 }
 
+pub fn a_code_gives_a_device_without_a_key_its_key(world: &mut World) {
+    let phone = world.attach("alice", "phone");
+    let login = |admission| world.login(with(admission, world.open_login("alice", "phone")));
+    assert_eq!(login(enroll(KEY)), Err(Refusal::LoginFailed), "not without a code");
+    add_code(world, "alice", CODE, 2_000);
+    assert_eq!(login(enroll(KEY)).map(|attached| attached.device), Ok(phone.device));
+    add_code(world, "alice", CODE, 2_000);
+    assert!(login(enroll(KEY)).is_ok(), "asked again, the code is not looked at");
+    assert_eq!(login(enroll([9; 32])), Err(Refusal::LoginFailed), "and no other key takes its place");
+    world.restart();
+    assert!(world.login(with(Admission::Key(KEY), world.open_login("alice", "phone"))).is_ok());
+    assert_eq!(world.login(world.open_login("alice", "phone")), Err(Refusal::LoginFailed));
+}
+
 pub fn a_device_number_that_is_no_more_is_expired(world: &mut World) {
     let alice = world.attach("alice", "phone");
     let again = |name: &str, device_id| Attach { device_id, ..world.open_login("alice", name) };

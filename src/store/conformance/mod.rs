@@ -36,6 +36,7 @@ checks! {
         a_code_enrols_one_device_and_only_in_time,
         an_enrolment_may_be_repeated_with_the_same_key_only,
         the_oldest_code_gives_way,
+        a_code_gives_a_device_without_a_key_its_key,
         a_device_number_that_is_no_more_is_expired,
         a_seventeenth_device_is_refused_and_keeps_its_code,
         a_cursor_above_the_inbox_is_refused,
@@ -76,6 +77,7 @@ checks! {
         a_first_device_starts_at_what_is_unconfirmed;
     retention:
         what_only_a_revoked_device_was_entitled_to_expires,
+        what_a_removed_user_had_not_taken_is_told_to_its_senders,
         a_revoked_device_no_longer_holds_the_inbox,
         an_inbox_without_devices_waits_for_the_next_one,
         a_silent_device_expires_unless_it_is_connected,

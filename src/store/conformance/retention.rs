@@ -22,6 +22,18 @@ pub fn what_only_a_revoked_device_was_entitled_to_expires(world: &mut World) {
     assert_eq!(world.inbox(&laptop), ["4 1.4 alice>bob four", "5 1.2 bob expired"]);
 }
 
+pub fn what_a_removed_user_had_not_taken_is_told_to_its_senders(world: &mut World) {
+    let (alice, bob) = (world.attach("alice", "phone"), world.attach("bob", "phone"));
+    for id in 1..=3 {
+        world.acked(&alice, id, "bob", "hi");
+    }
+    world.received(&bob, 1);
+    let told = world.published(Operation::RemoveUser { app: world.app, name: "bob".into() });
+    assert_eq!(told, ["1: 2 1.3 bob expired"]);
+    world.restart();
+    assert_eq!(world.inbox(&alice), ["1 1.1 bob delivered", "2 1.3 bob expired"]);
+}
+
 pub fn a_revoked_device_no_longer_holds_the_inbox(world: &mut World) {
     let (alice, phone) = (world.attach("alice", "phone"), world.attach("bob", "phone"));
     let laptop = world.attach("bob", "laptop");

@@ -33,8 +33,8 @@ use self::committer::{Committer, Done};
 use self::directory::Directory;
 use self::disk::Disk;
 use self::files::{Files, SystemFiles};
-use self::view::Rows;
 pub use self::verify::Verified;
+use self::view::Rows;
 use super::{App, Batch, Completion, Page, ReadLimit, Store, StoreError, User};
 use crate::ids::{AppId, Position, UserId};
 

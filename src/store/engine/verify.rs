@@ -8,8 +8,8 @@ use prost::Message as _;
 
 use super::keys;
 use super::records::{
-    AnswerRow, AppRow, BodyRow, ConversationRow, DeviceRow, EntryContent, EntryRow, MessageFacts, Number, Piece, Record,
-    UserRow, unseal,
+    AnswerRow, AppRow, BodyRow, ConversationRow, DeviceRow, EntryContent, EntryRow, MessageFacts, Number, Piece,
+    Record, UserRow, unseal,
 };
 use super::view::Rows;
 use crate::ids::{AppId, ConversationId, DeviceId, Position, SendId, Seq, UserId};
@@ -241,7 +241,9 @@ impl Inspection<'_, '_> {
             let (Answer::Ack { send_id, .. } | Answer::Refused { send_id, .. }) = row.answer;
             let in_place = key == keys::answer(self.app, user, device, send_id);
             let recent = send_id <= highest && send_id.0 + kept > highest.0;
-            self.check(in_place && recent, || format!("user {user}, device {device}: answer {send_id} is out of place"));
+            self.check(in_place && recent, || {
+                format!("user {user}, device {device}: answer {send_id} is out of place")
+            });
         }
         Ok(())
     }
@@ -256,7 +258,8 @@ impl Inspection<'_, '_> {
         self.each_key(&without(keys::entry(app, user, Position(0)), 16), |inspection, key| {
             let owner = number(key, 5).map(UserId);
             let known = owner.is_some_and(|owner| users.contains_key(&owner));
-            inspection.check(known, || format!("an inbox entry of user {}, who is not there", owner.unwrap_or_default()));
+            inspection
+                .check(known, || format!("an inbox entry of user {}, who is not there", owner.unwrap_or_default()));
         })?;
         let mut newest = 0;
         self.each_key(&without(keys::all_newest(app, user), 8), |_, _| newest += 1)?;

@@ -87,6 +87,15 @@ impl Deciding<'_> {
         self.trim(user);
     }
 
+    /// Removes a user. What no device had taken expires, and senders are told.
+    pub(super) fn remove_user(&mut self, user: UserId) {
+        let state = self.app.user(user);
+        state.devices.clear();
+        let lost = messages(state, state.confirmed, state.head);
+        self.tell_expired(user, &lost);
+        self.app.users.remove(&user);
+    }
+
     pub(super) fn sweep(&mut self, sweep: &Sweep) -> Outcome {
         let following: Vec<UserId> = self.app.users.keys().copied().filter(|user| *user > sweep.after).collect();
         let (mut devices, mut entries) = (0, 0);

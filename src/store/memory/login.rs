@@ -29,6 +29,11 @@ impl Deciding<'_> {
 
         let user = user.unwrap_or_else(|| self.app.make_user(&attach.user));
         let device = device.unwrap_or_else(|| self.make_device(user, attach));
+        let keyless = self.app.device(user, device).expect("found or made").key.is_none();
+        if let (Admission::Enroll { code_hash, key }, true) = (&attach.admission, keyless) {
+            self.app.device(user, device).expect("found or made").key = Some(*key);
+            self.app.user(user).codes.retain(|(hash, _)| hash != code_hash);
+        }
         let state = self.app.device(user, device).expect("found or made");
         state.seen = attach.now;
         if attach.device_id != DeviceId(0) && attach.cursor > state.cursor {
@@ -52,7 +57,7 @@ impl Deciding<'_> {
             (Admission::Open, Some(user)) => user.devices.values().all(|device| device.key.is_none()),
             (Admission::Key(_) | Admission::Enroll { .. }, None) => false,
             (Admission::Key(key), Some(_)) => key_of_device == Some(*key),
-            (Admission::Enroll { key, .. }, Some(_)) if device.is_some() => key_of_device == Some(*key),
+            (Admission::Enroll { key, .. }, Some(_)) if key_of_device.is_some() => key_of_device == Some(*key),
             (Admission::Enroll { code_hash, .. }, Some(user)) => {
                 user.codes.iter().any(|(hash, expires)| hash == code_hash && attach.now < *expires)
             }
@@ -64,17 +69,10 @@ impl Deciding<'_> {
         self.app.last_device += 1;
         let id = DeviceId(self.app.last_device);
         let user = self.app.user(user);
-        let key = match &attach.admission {
-            Admission::Enroll { code_hash, key } => {
-                user.codes.retain(|(hash, _)| hash != code_hash);
-                Some(*key)
-            }
-            Admission::Open | Admission::Key(_) => None,
-        };
         let start = if user.devices.is_empty() { user.confirmed } else { user.head };
         let device = DeviceState {
             name: attach.device.clone(),
-            key,
+            key: None,
             start,
             cursor: start,
             linked: attach.now,

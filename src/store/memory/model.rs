@@ -211,7 +211,7 @@ impl Deciding<'_> {
             }
             Operation::RemoveUser { name, .. } => {
                 let user = self.app.user_named(name).ok_or(Refusal::NotAccepted)?;
-                self.app.users.remove(&user);
+                self.remove_user(user);
                 Ok(Outcome::Done)
             }
             Operation::AddCode { user, hash, expires, .. } => {

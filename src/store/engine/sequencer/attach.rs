@@ -56,6 +56,9 @@ impl Deciding<'_, '_> {
             }
             None => self.make_device(user, row, attach)?,
         };
+        if let Admission::Enroll { code_hash, key } = &attach.admission {
+            self.enroll(user, id, code_hash, *key)?;
+        }
         let head = self.known_user(user)?.head;
         let device = self.known_device(user, id)?;
         Ok(Attached { user, device: id, highest_send_id: device.highest, cursor: device.cursor, head })
@@ -67,20 +70,13 @@ impl Deciding<'_, '_> {
         let id = DeviceId(app.last_device);
         self.put_app(&app);
 
-        let key = match &attach.admission {
-            Admission::Enroll { code_hash, key } => {
-                row.codes.retain(|(hash, _)| hash != code_hash);
-                Some(*key)
-            }
-            Admission::Open | Admission::Key(_) => None,
-        };
         // A first device gets everything that nobody has taken; a later one what comes after it was linked.
         let start: Position = if row.devices.is_empty() { row.confirmed } else { row.head };
         row.devices.push(id);
         self.put_user(user, &row);
         let device = DeviceRow {
             name: attach.device.clone(),
-            key,
+            key: None,
             start,
             cursor: start,
             linked: attach.now,
@@ -89,6 +85,20 @@ impl Deciding<'_, '_> {
         };
         self.put_device(user, id, &device);
         Ok(id)
+    }
+
+    /// Gives a device that has none its key, and uses the code up.
+    fn enroll(&mut self, user: UserId, id: DeviceId, code_hash: &[u8; 32], key: [u8; 32]) -> Result<(), Stop> {
+        let mut device = self.known_device(user, id)?;
+        if device.key.is_some() {
+            return Ok(());
+        }
+        device.key = Some(key);
+        self.put_device(user, id, &device);
+        let mut row = self.known_user(user)?;
+        row.codes.retain(|(hash, _)| hash != code_hash);
+        self.put_user(user, &row);
+        Ok(())
     }
 }
 
@@ -99,9 +109,11 @@ fn admitted(
     devices: &[(DeviceId, DeviceRow)],
     found: Option<&DeviceRow>,
 ) -> bool {
-    match (&attach.admission, found) {
+    let key_of_device = found.and_then(|device| device.key);
+    match (&attach.admission, key_of_device) {
         (Admission::Open, _) => devices.iter().all(|(_, device)| device.key.is_none()),
-        (Admission::Key(key) | Admission::Enroll { key, .. }, Some(device)) => device.key.as_ref() == Some(key),
+        // Enrolling again with the same key is how a client asks that did not hear the first answer.
+        (Admission::Key(key) | Admission::Enroll { key, .. }, Some(known)) => known == *key,
         (Admission::Key(_), None) => false,
         (Admission::Enroll { code_hash, .. }, None) => {
             user.is_some_and(|user| user.codes.iter().any(|(hash, expires)| hash == code_hash && attach.now < *expires))

@@ -34,12 +34,17 @@ impl Deciding<'_, '_> {
 
     pub(super) fn remove_user(&mut self, name: &str) -> Result<Outcome, Stop> {
         let user = self.user_named(name)?.ok_or(Refusal::NotAccepted)?;
-        let row = self.known_user(user)?;
+        let mut row = self.known_user(user)?;
         let mut app = self.app_row()?.ok_or_else(|| corrupt(&keys::app(self.app)))?;
         app.users = app.users.saturating_sub(1);
         self.put_app(&app);
 
-        for &device in &row.devices {
+        let devices = std::mem::take(&mut row.devices);
+        self.put_user(user, &row);
+        // What no device had taken expires: senders are told.
+        let lost = self.messages(user, row.confirmed, row.head)?;
+        self.tell_expired(user, &lost)?;
+        for device in devices {
             self.view.delete(keys::device(self.app, user, device));
             self.delete_all::<AnswerRow>(keys::answers(self.app, user, device))?;
         }
