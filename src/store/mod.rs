@@ -86,7 +86,7 @@ pub async fn commit_and_wait(store: &dyn Store, batch: Batch) -> Result<Committe
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum StoreError {
     /// Another process has the data directory.
-    #[error("the data directory {0} is in use by another postrider; stop that one, or give --data another directory")]
+    #[error("another postrider uses the data directory {0}; stop that one, or give --data another directory")]
     Locked(String),
     /// The directory was written by another version.
     #[error(

@@ -15,7 +15,7 @@ use crate::cli::target::{self, TargetFlags, UserFlags};
 pub enum DeviceCommand {
     /// List a user's devices (for operators)
     List(List),
-    /// Revoke a device: it can never log in again (for operators)
+    /// Revoke a device: its key is good no more, and what waited for it alone is gone (for operators)
     Revoke(Revoke),
     /// Make a one-time code that enrols another device of yours
     Link(Link),
@@ -69,6 +69,8 @@ pub async fn run(command: DeviceCommand) -> Result<Exit, Failure> {
             admin.revoke_device(&app.choose(&admin).await?, &user, &device).await?;
             if operator.json {
                 print::json(&json!({ "user": user, "device": device, "revoked": true }))?;
+            } else {
+                print::line(&format!("device  {} of {}  (revoked)", print::escape(&device), print::escape(&user)))?;
             }
         }
         DeviceCommand::Link(link) => make_code(link).await?,

@@ -70,7 +70,12 @@ impl Serve {
 #[derive(Debug, PartialEq, Eq)]
 enum Saved {
     /// Clients here find the server by themselves; whether without `--context`, too.
-    Local { current: bool },
+    Local {
+        /// Whether clients use it when nothing is said.
+        current: bool,
+        /// Where it led before, if that was another server.
+        moved_from: Option<String>,
+    },
     /// The certificate is the operator's: whom clients trust is theirs to say.
     OwnCertificate,
 }
@@ -86,8 +91,10 @@ fn save_local(
     };
     let Some(ca) = ca else { return Ok(Saved::OwnCertificate) };
     let context = Context { server: reachable(*address).to_string(), ca: ca.to_owned(), app: app.name.clone() };
+    let before = contexts.load(LOCAL).ok().filter(|before| *before != context);
     contexts.save(LOCAL, &context)?;
-    Ok(Saved::Local { current: contexts.current().as_deref() == Some(LOCAL) })
+    let current = contexts.current().as_deref() == Some(LOCAL);
+    Ok(Saved::Local { current, moved_from: before.map(|before| before.server) })
 }
 
 /// An address that a client on this machine can connect to.
@@ -116,6 +123,9 @@ fn greet(config: &Config, server: &Server, saved: &Result<Saved, Failure>) -> st
     }
     if let Some(warning) = few_connections(config, server.max_connections()) {
         print::line(&format!("warning      {warning}"))?;
+    }
+    if let Ok(Saved::Local { moved_from: Some(before), .. }) = saved {
+        print::line(&format!("note         context \"{LOCAL}\" leads here now; it led to {before}"))?;
     }
     if let Err(failure) = saved {
         print::line(&format!("warning      the context \"{LOCAL}\" is not saved: {}", failure.message))?;
@@ -146,8 +156,8 @@ fn next(config: &Config, saved: &Result<Saved, Failure>, postrider: &str) -> Str
             };
             format!("{postrider} user add alice{data}")
         }
-        Ok(Saved::Local { current: true }) => format!("{postrider} chat --user alice"),
-        Ok(Saved::Local { current: false }) => format!("{postrider} chat --user alice --context {LOCAL}"),
+        Ok(Saved::Local { current: true, .. }) => format!("{postrider} chat --user alice"),
+        Ok(Saved::Local { current: false, .. }) => format!("{postrider} chat --user alice --context {LOCAL}"),
         _ => format!("{postrider} chat --user alice --server ADDR --ca FILE"),
     }
 }
@@ -174,7 +184,11 @@ mod tests {
         let saved =
             save_local(&contexts, &config, &["0.0.0.0:7333".parse().unwrap()], Some(Path::new("/d/tls/ca.pem")))
                 .unwrap();
-        assert_eq!(saved, Saved::Local { current: true });
+        assert_eq!(saved, Saved::Local { current: true, moved_from: None });
+        let moved =
+            save_local(&contexts, &config, &["127.0.0.1:7444".parse().unwrap()], Some(Path::new("/d/tls/ca.pem")));
+        assert_eq!(moved.unwrap(), Saved::Local { current: true, moved_from: Some("127.0.0.1:7333".into()) });
+        save_local(&contexts, &config, &["0.0.0.0:7333".parse().unwrap()], Some(Path::new("/d/tls/ca.pem"))).unwrap();
         let context = contexts.load(LOCAL).unwrap();
         assert_eq!(context, Context { server: "127.0.0.1:7333".into(), ca: "/d/tls/ca.pem".into(), app: "dev".into() });
     }
@@ -193,7 +207,7 @@ mod tests {
 
     #[test]
     fn the_next_command_fits_how_the_server_was_started_and_how_users_log_in() {
-        let current = Ok(Saved::Local { current: true });
+        let current = Ok(Saved::Local { current: true, moved_from: None });
         let command = next(&Config::default(), &current, "cargo run --release --");
         assert_eq!(command, "cargo run --release -- chat --user alice");
         let app = App { login: vec![LoginMethod::DeviceKey], ..App::development() };

@@ -16,7 +16,7 @@ pub enum UserCommand {
     Add(One),
     /// List the users
     List(All),
-    /// Remove a user, with devices and everything undelivered
+    /// Remove a user, with devices and everything undelivered; senders are told what expired
     Remove(One),
 }
 
@@ -51,6 +51,8 @@ pub async fn run(command: UserCommand) -> Result<Exit, Failure> {
             admin.remove_user(&app.choose(&admin).await?, &name).await?;
             if operator.json {
                 print::json(&json!({ "user": name, "removed": true }))?;
+            } else {
+                print::line(&format!("user  {}  (removed)", print::escape(&name)))?;
             }
         }
     }
@@ -60,14 +62,22 @@ pub async fn run(command: UserCommand) -> Result<Exit, Failure> {
 async fn add(name: &str, All { app, operator }: &All) -> Result<(), Failure> {
     let admin = operator.admin()?;
     let added = admin.add_user(&app.choose(&admin).await?, name).await?;
-    if operator.json {
-        return Ok(print::json(&added)?);
-    }
     let Added { user, created, code } = added;
+    if operator.json {
+        let (code, expires_in_s) = code.map(|code| (code.code, code.expires_in_s)).unzip();
+        let line = json!({ "user": user, "created": created, "code": code, "expires_in_s": expires_in_s });
+        return Ok(print::json(&line)?);
+    }
     print::line(&format!("user  {}{}", print::escape(&user), if created { "" } else { "  (was there already)" }))?;
     if let Some(Code { code, expires_in_s }) = code {
         print::line(&format!("code  {code}  (once, within {})", print::duration(expires_in_s.into())))?;
         print::line(&format!("next  {} enroll --user {} --code {code}", invocation::postrider(), quote(&user)))?;
+    } else {
+        print::line(&format!(
+            "next  {} chat --user {}  (open login needs no code)",
+            invocation::postrider(),
+            quote(&user)
+        ))?;
     }
     Ok(())
 }
