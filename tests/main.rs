@@ -10,6 +10,7 @@ mod support;
 
 mod conversations;
 mod devices;
+mod durability;
 mod misuse;
 mod operator;
 mod receipts;
