@@ -8,6 +8,7 @@
 
 mod support;
 
+mod broken_links;
 mod conversations;
 mod devices;
 mod durability;

@@ -31,7 +31,12 @@ pub trait Target {
 
     /// How our own client connects to it.
     fn options(&self, user: &str, device: &str) -> Options {
-        Options::new(self.address().to_string(), "dev", user).device(device).trust(Trust::CaFile(self.ca()))
+        self.options_at(self.address(), user, device)
+    }
+
+    /// The same, where something stands in between.
+    fn options_at(&self, address: SocketAddr, user: &str, device: &str) -> Options {
+        Options::new(address.to_string(), "dev", user).device(device).trust(Trust::CaFile(self.ca()))
     }
 }
 
