@@ -8,6 +8,8 @@
 
 mod support;
 
+#[cfg(target_os = "linux")]
+mod bounded_memory;
 mod broken_links;
 mod conversations;
 mod devices;

@@ -82,7 +82,7 @@ impl Cast {
             actor.thread.join().unwrap();
         }
         println!("{:?}", self.audit.totals());
-        self.audit.verdict()
+        self.audit.verdict_with_reasons()
     }
 }
 
@@ -116,6 +116,7 @@ async fn chat(witness: &Witness, plan: &Plan, chance: &mut StdRng, mut act: watc
     let (client, mut events) = Client::connect(options, open(&plan.state).await).await.unwrap();
     // Read marks do not outlive a program: what was seen before is marked again.
     for (conversation, seq) in witness.newest() {
+        witness.reads(conversation, seq);
         client.read(conversation, seq).await.unwrap();
     }
     let mut answers = FuturesUnordered::new();

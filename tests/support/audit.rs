@@ -53,6 +53,9 @@ struct Book {
     /// By device and `send_id`.
     queued: HashMap<(Device, u64), String>,
     answers: HashMap<(Device, u64), Place>,
+    /// Sends that were under way when their application crashed: it may never learn of the answer, but the client has
+    /// promised to send them.
+    orphans: HashSet<(Device, u64)>,
     /// What stands at each place, from whoever saw it first.
     places: BTreeMap<Place, Message>,
     /// How far each user's devices have confirmed, or marked as read, in each conversation.
@@ -223,6 +226,9 @@ impl Witness {
     pub fn restarts(&self) {
         let mut book = self.audit.book();
         book.restarts += 1;
+        let open = |send: &&(Device, u64)| send.0 == self.device && !book.answers.contains_key(*send);
+        let open: Vec<_> = book.queued.keys().filter(open).cloned().collect();
+        book.orphans.extend(open);
         let seen = book.devices.get_mut(&self.device).unwrap();
         (seen.again_after, seen.again_up_to) = (seen.confirmed, seen.position);
     }

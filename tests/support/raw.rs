@@ -92,8 +92,13 @@ impl Raw {
     }
 
     pub async fn write_bytes(&mut self, bytes: &[u8]) {
-        self.stream.write_all(bytes).await.unwrap();
-        self.stream.flush().await.unwrap();
+        self.try_write_bytes(bytes).await.unwrap();
+    }
+
+    /// For a server that may have closed, or takes no more.
+    pub async fn try_write_bytes(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        self.stream.write_all(bytes).await?;
+        self.stream.flush().await
     }
 
     /// Sends text under the next `send_id`, which it returns.
