@@ -14,6 +14,7 @@ mod broken_links;
 mod conversations;
 mod devices;
 mod durability;
+mod enrollment;
 mod misuse;
 mod operator;
 mod receipts;
