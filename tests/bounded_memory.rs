@@ -7,7 +7,7 @@ use postrider_protocol::error::ErrorCode;
 use postrider_protocol::wire::{self, ClientFrame, client_frame, server_frame::Body};
 use postrider_protocol::{frame, limits};
 
-use crate::support::{Raw, ServerProcess, Target};
+use crate::support::{Raw, ServerProcess};
 
 /// Small caches, so that what is measured is what waits for somebody who does not read.
 const SMALL_CACHES: &str = "[store]\ncache_bytes = 4194304\nqueue_bytes = 4194304\n";

@@ -11,6 +11,7 @@ mod support;
 #[cfg(target_os = "linux")]
 mod bounded_memory;
 mod broken_links;
+mod command_line;
 mod conversations;
 mod devices;
 mod durability;
