@@ -20,7 +20,8 @@ async fn confirming_an_old_position_again_is_ignored() {
     let mut bob = Raw::login(&server, "bob", "phone").await;
     alice.send("bob", "one").await;
     alice.send("bob", "two").await;
-    (alice.next_ack().await, alice.next_ack().await);
+    alice.next_ack().await;
+    alice.next_ack().await;
     let first = bob.next_message().await.0;
     let second = bob.next_message().await.0;
     bob.confirm(second).await;

@@ -137,7 +137,8 @@ fn shared_places(book: &Book) -> Vec<String> {
 fn unanswered(book: &Book) -> Vec<String> {
     let arrived: HashSet<_> = book.places.values().filter_map(Message::text).collect();
     let is_open = |(send, text): &(&(Device, u64), &String)| {
-        !book.answers.contains_key(*send) && !(book.orphans.contains(*send) && arrived.contains(text.as_str()))
+        let is_sent_all_the_same = book.orphans.contains(*send) && arrived.contains(text.as_str());
+        !book.answers.contains_key(*send) && !is_sent_all_the_same
     };
     book.queued.iter().filter(is_open).map(|(_, text)| text.clone()).collect()
 }
