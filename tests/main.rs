@@ -8,8 +8,14 @@
 
 mod support;
 
+#[cfg(target_os = "linux")]
+mod bounded_memory;
+mod broken_links;
+mod command_line;
 mod conversations;
 mod devices;
+mod durability;
+mod enrollment;
 mod misuse;
 mod operator;
 mod receipts;

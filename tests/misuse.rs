@@ -9,7 +9,7 @@ use postrider_protocol::{frame, limits};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::support::{Raw, TestServer};
+use crate::support::{Raw, Target, TestServer};
 
 /// A pair that talks before and after shows that the server goes on.
 async fn still_serves(server: &TestServer) {

@@ -15,7 +15,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::TestServer;
+use super::Target;
 
 /// Longer than anything takes here, unless it does not come at all.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -29,12 +29,12 @@ pub struct Raw {
 
 impl Raw {
     /// TLS, and nothing said yet.
-    pub async fn connect(server: &TestServer) -> Self {
+    pub async fn connect(server: &impl Target) -> Self {
         Self::try_connect(server, Some(limits::ALPN)).await.unwrap()
     }
 
     /// TLS with another ALPN, or none.
-    pub async fn try_connect(server: &TestServer, alpn: Option<&[u8]>) -> std::io::Result<Self> {
+    pub async fn try_connect(server: &impl Target, alpn: Option<&[u8]>) -> std::io::Result<Self> {
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_file(server.ca()).unwrap()).unwrap();
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -52,12 +52,12 @@ impl Raw {
     }
 
     /// The first connection of a device, with open login.
-    pub async fn login(server: &TestServer, user: &str, device: &str) -> Self {
+    pub async fn login(server: &impl Target, user: &str, device: &str) -> Self {
         Self::resume(server, user, device, &wire::Welcome::default()).await.0
     }
 
     /// Another connection of a device; `last` is its last `Welcome`, with `cursor` what it has taken since.
-    pub async fn resume(server: &TestServer, user: &str, device: &str, last: &wire::Welcome) -> (Self, wire::Welcome) {
+    pub async fn resume(server: &impl Target, user: &str, device: &str, last: &wire::Welcome) -> (Self, wire::Welcome) {
         let mut raw = Self::connect(server).await;
         let hello = wire::Hello { device_id: last.device_id, cursor: last.cursor, ..Self::hello(user, device) };
         raw.say(client_frame::Body::Hello(hello)).await;
@@ -92,8 +92,13 @@ impl Raw {
     }
 
     pub async fn write_bytes(&mut self, bytes: &[u8]) {
-        self.stream.write_all(bytes).await.unwrap();
-        self.stream.flush().await.unwrap();
+        self.try_write_bytes(bytes).await.unwrap();
+    }
+
+    /// For a server that may have closed, or takes no more.
+    pub async fn try_write_bytes(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        self.stream.write_all(bytes).await?;
+        self.stream.flush().await
     }
 
     /// Sends text under the next `send_id`, which it returns.

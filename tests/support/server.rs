@@ -1,5 +1,6 @@
 //! A real server in this process, on a directory of its own.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,6 +9,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use postrider::app::Server;
 use postrider::clock::{Clock, Source};
 use postrider::config::Config;
+
+use super::Target;
 
 /// A server on a free port, with its data in a temporary directory.
 pub struct TestServer {
@@ -54,14 +57,6 @@ impl TestServer {
         self.start_again().await;
     }
 
-    pub fn address(&self) -> std::net::SocketAddr {
-        self.config.listen.address[0]
-    }
-
-    pub fn ca(&self) -> PathBuf {
-        self.config.data.join("tls/ca.pem")
-    }
-
     pub fn data(&self) -> PathBuf {
         self.config.data.clone()
     }
@@ -69,6 +64,16 @@ impl TestServer {
     /// The wall clock the server sees.
     pub fn time(&self) -> &FakeTime {
         &self.time
+    }
+}
+
+impl Target for TestServer {
+    fn address(&self) -> SocketAddr {
+        self.config.listen.address[0]
+    }
+
+    fn ca(&self) -> PathBuf {
+        self.config.data.join("tls/ca.pem")
     }
 }
 

@@ -1,0 +1,198 @@
+//! Applications on our own client that chat under audit, crash, and start again from their state.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
+use postrider_client::{Client, Event, FileState, Options, Sending, StateError, To, content};
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use tokio::sync::{Notify, watch};
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::audit::{Audit, Kind, Verdict, Witness};
+
+/// Messages an application lets wait for their answers.
+const IN_FLIGHT: usize = 16;
+
+/// How long everything may take to arrive once nobody writes any more.
+const DRAIN_TIME: Duration = Duration::from_secs(60);
+
+/// What a device's application does.
+#[derive(Clone)]
+pub struct Plan {
+    pub options: Options,
+    pub state: PathBuf,
+    /// Whom it writes to, in a random order.
+    pub writes_to: Vec<String>,
+    /// The pause between two messages.
+    pub pace: Duration,
+    pub seed: u64,
+}
+
+/// An application on a thread and a runtime of its own, so that a crash takes all of it at once.
+pub struct Actor {
+    crash: Arc<Notify>,
+    thread: JoinHandle<()>,
+}
+
+/// All applications of a test.
+pub struct Cast {
+    pub actors: Vec<Actor>,
+    audit: Audit,
+    act: watch::Sender<Act>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Act {
+    Chat,
+    /// Nobody writes; what is under way arrives.
+    Drain,
+    End,
+}
+
+impl Cast {
+    pub fn new(audit: &Audit) -> Self {
+        Self { actors: Vec::new(), audit: audit.clone(), act: watch::Sender::new(Act::Chat) }
+    }
+
+    /// Starts an application, once for each device.
+    pub fn enter(&mut self, witness: Witness, plan: Plan) {
+        let (crash, act) = (Arc::new(Notify::new()), self.act.subscribe());
+        let told = Arc::clone(&crash);
+        let thread = std::thread::spawn(move || live(&witness, &plan, &told, act));
+        self.actors.push(Actor { crash, thread });
+    }
+
+    /// Lets everything arrive, ends the applications in order, and gives the verdict.
+    pub fn end(self) -> Verdict {
+        self.act.send_replace(Act::Drain);
+        let deadline = Instant::now() + DRAIN_TIME;
+        while self.audit.verdict() != Verdict::default() && Instant::now() < deadline {
+            assert!(!self.actors.iter().any(|actor| actor.thread.is_finished()), "an application has given up");
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        // What comes once too often may come late.
+        std::thread::sleep(Duration::from_millis(500));
+        self.act.send_replace(Act::End);
+        for actor in self.actors {
+            actor.thread.join().unwrap();
+        }
+        println!("{:?}", self.audit.totals());
+        self.audit.verdict_with_reasons()
+    }
+}
+
+impl Actor {
+    /// Takes the application away, as a crash would, and starts it again from what was durable.
+    pub fn crash(&self) {
+        self.crash.notify_one();
+    }
+}
+
+fn live(witness: &Witness, plan: &Plan, crash: &Notify, act: watch::Receiver<Act>) {
+    let mut chance = StdRng::seed_from_u64(plan.seed);
+    loop {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let ended = runtime.block_on(async {
+            tokio::select! {
+                () = chat(witness, plan, &mut chance, act.clone()) => true,
+                () = crash.notified() => false,
+            }
+        });
+        runtime.shutdown_background();
+        if ended {
+            return;
+        }
+        witness.restarts();
+    }
+}
+
+async fn chat(witness: &Witness, plan: &Plan, chance: &mut StdRng, mut act: watch::Receiver<Act>) {
+    let options = plan.options.clone().retry_first(true).manual_confirm();
+    let (client, mut events) = Client::connect(options, open(&plan.state).await).await.unwrap();
+    // Read marks do not outlive a program: what was seen before is marked again.
+    for (conversation, seq) in witness.newest() {
+        witness.reads(conversation, seq);
+        client.read(conversation, seq).await.unwrap();
+    }
+    let mut answers = FuturesUnordered::new();
+    let mut pace = interval(plan.pace);
+    pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        let chats = *act.borrow() == Act::Chat && !plan.writes_to.is_empty();
+        tokio::select! {
+            _ = pace.tick(), if chats && answers.len() < IN_FLIGHT => {
+                let to = &plan.writes_to[chance.random_range(0..plan.writes_to.len())];
+                answers.push(write(&client, witness, to).await);
+            }
+            Some(answer) = answers.next() => match answer {
+                Ok(ack) => witness.acked(&ack),
+                Err(_) => witness.refused(),
+            },
+            event = events.next() => {
+                let first = event.expect("a client that goes on");
+                // Whatever else is there is taken and confirmed with it.
+                let more = std::iter::from_fn(|| events.next().now_or_never().flatten()).take(31);
+                let batch: Vec<_> = std::iter::once(first).chain(more).collect();
+                take(&client, witness, batch).await;
+            }
+            changed = act.changed() => {
+                changed.unwrap();
+                if *act.borrow() == Act::End {
+                    break;
+                }
+            }
+        }
+    }
+    client.close().await.unwrap();
+}
+
+async fn write(client: &Client, witness: &Witness, to: &str) -> Sending {
+    let text = witness.writes(to);
+    let sending = client.send(To::user(to), content::text(&text)).await.unwrap();
+    witness.queued(sending.send_id(), &text);
+    sending
+}
+
+async fn take(client: &Client, witness: &Witness, batch: Vec<Event>) {
+    let mut newest = Vec::new();
+    for event in &batch {
+        match event {
+            Event::Message(message) => {
+                witness.shown(message);
+                newest.push((message.conversation, message.seq));
+            }
+            Event::Delivered(receipt) => witness.told(receipt, Kind::Delivered),
+            Event::Read(receipt) => witness.told(receipt, Kind::Read),
+            Event::Answered(answer) => match &answer.result {
+                Ok(ack) => witness.acked(ack),
+                Err(_) => witness.refused(),
+            },
+            Event::Stopped(error) => panic!("the client has stopped: {error}"),
+            _ => {}
+        }
+    }
+    if let Some(position) = batch.iter().filter_map(Event::position).max() {
+        witness.confirms(position);
+        client.confirm(position).await.unwrap();
+        witness.confirmed(position);
+    }
+    for (conversation, seq) in newest {
+        witness.reads(conversation, seq);
+        client.read(conversation, seq).await.unwrap();
+    }
+}
+
+/// The state, once the crashed client's last commit is over.
+async fn open(directory: &PathBuf) -> FileState {
+    loop {
+        match FileState::open(directory) {
+            Err(StateError::InUse { .. }) => tokio::time::sleep(Duration::from_millis(10)).await,
+            state => return state.unwrap(),
+        }
+    }
+}

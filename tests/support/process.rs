@@ -1,0 +1,222 @@
+//! The real binary: a server that can be killed, and commands whose output and exit code are looked at.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::Target;
+
+/// Longer than anything takes here, unless it does not come at all.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A running command. Killed when dropped.
+pub struct Program {
+    child: Child,
+    lines: Receiver<String>,
+    complaints: Option<JoinHandle<String>>,
+}
+
+/// What a command has left behind.
+#[derive(Debug)]
+pub struct Finished {
+    pub code: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Program {
+    /// Starts a command in `directory`, with its `POSTRIDER_HOME` there. It inherits no variable of ours: the server
+    /// refuses those it does not know.
+    pub fn start(directory: &Path, arguments: &[&str], input: Option<Vec<u8>>) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_postrider"));
+        for (name, _) in std::env::vars_os() {
+            if name.to_string_lossy().starts_with("POSTRIDER_") {
+                command.env_remove(name);
+            }
+        }
+        command.env("POSTRIDER_HOME", directory.join("home")).current_dir(directory).args(arguments);
+        command.stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() });
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        if let (Some(input), Some(mut stdin)) = (input, child.stdin.take()) {
+            // A command that ends early closes its end: its output says what happened.
+            std::thread::spawn(move || drop(stdin.write_all(&input)));
+        }
+        let (stdout, mut stderr) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
+        let (sender, lines) = channel();
+        std::thread::spawn(move || {
+            BufReader::new(stdout).lines().map_while(Result::ok).try_for_each(|line| sender.send(line))
+        });
+        let complaints = std::thread::spawn(move || {
+            let mut text = String::new();
+            drop(stderr.read_to_string(&mut text));
+            text
+        });
+        Self { child, lines, complaints: Some(complaints) }
+    }
+
+    /// The next line on stdout; `None` at its end.
+    pub fn line(&self) -> Option<String> {
+        match self.lines.recv_timeout(PATIENCE) {
+            Err(std::sync::mpsc::RecvTimeoutError::Timeout) => panic!("no line in time"),
+            line => line.ok(),
+        }
+    }
+
+    /// Lines up to the first that contains `part`, that one included.
+    pub fn lines_until(&self, part: &str) -> Vec<String> {
+        let mut lines = Vec::new();
+        while let Some(line) = self.line() {
+            let found = line.contains(part);
+            lines.push(line);
+            if found {
+                return lines;
+            }
+        }
+        panic!("{part:?} does not come; there was: {lines:#?}");
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    /// Waits for the end.
+    pub fn finish(mut self) -> Finished {
+        let status = self.wait();
+        let stdout = self.lines.iter().map(|line| line + "\n").collect();
+        let stderr = self.complaints.take().unwrap().join().unwrap();
+        Finished { code: status.code(), stdout, stderr }
+    }
+
+    fn wait(&mut self) -> ExitStatus {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(Instant::now() < deadline, "the command does not end");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+/// A server process on a port and a directory of its own, which outlive it.
+pub struct ServerProcess {
+    directory: tempfile::TempDir,
+    port: u16,
+    running: Option<Program>,
+}
+
+impl ServerProcess {
+    /// With this `postrider.toml`; an empty one is the default configuration.
+    pub fn start(configuration: &str) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("postrider.toml"), configuration).unwrap();
+        let mut server = Self { directory, port: free_port(), running: None };
+        server.start_again();
+        server
+    }
+
+    /// Starts on the same directory and port, and waits until it listens.
+    pub fn start_again(&mut self) -> Vec<String> {
+        let address = self.address().to_string();
+        let program = Program::start(self.directory.path(), &["serve", "--data", "data", "--listen", &address], None);
+        let Some(first) = program.line() else { panic!("the server did not start: {:?}", program.finish()) };
+        let mut greeting = vec![first];
+        greeting.extend(program.lines_until("next "));
+        self.running = Some(program);
+        greeting
+    }
+
+    /// `kill -9`.
+    pub fn kill(&mut self) {
+        let running = self.running.take().expect("a running server");
+        running.signal(Signal::KILL);
+        running.finish();
+    }
+
+    /// SIGTERM; waits for the end.
+    pub fn terminate(&mut self) -> Finished {
+        let running = self.running.take().expect("a running server");
+        running.signal(Signal::TERM);
+        running.finish()
+    }
+
+    /// Runs a command beside it to its end.
+    pub fn run(&self, arguments: &[&str]) -> Finished {
+        self.command(arguments).finish()
+    }
+
+    /// Starts a command beside it.
+    pub fn command(&self, arguments: &[&str]) -> Program {
+        Program::start(self.directory.path(), arguments, None)
+    }
+
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    pub fn data(&self) -> PathBuf {
+        self.directory.path().join("data")
+    }
+
+    /// Memory in use now, in bytes.
+    #[cfg(target_os = "linux")]
+    pub fn memory(&self) -> u64 {
+        self.status_bytes("VmRSS:")
+    }
+
+    /// The most memory it ever had in use, in bytes.
+    #[cfg(target_os = "linux")]
+    pub fn peak_memory(&self) -> u64 {
+        self.status_bytes("VmHWM:")
+    }
+
+    #[cfg(target_os = "linux")]
+    fn status_bytes(&self, key: &str) -> u64 {
+        let pid = self.running.as_ref().expect("a running server").pid();
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        let line = status.lines().find(|line| line.starts_with(key)).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
+    }
+}
+
+impl Target for ServerProcess {
+    fn address(&self) -> SocketAddr {
+        SocketAddr::from((Ipv4Addr::LOCALHOST, self.port))
+    }
+
+    fn ca(&self) -> PathBuf {
+        self.data().join("tls/ca.pem")
+    }
+}
+
+/// A port that stays ours while nobody listens on it: below those that the system gives to outgoing connections, one of
+/// which could otherwise take it while the server is down.
+pub fn free_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let start = u16::try_from(std::process::id() % 11_000).unwrap();
+    loop {
+        let port = 20_000 + (start + NEXT.fetch_add(1, Ordering::Relaxed)) % 12_000;
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return port;
+        }
+    }
+}
