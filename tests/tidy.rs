@@ -130,6 +130,13 @@ fn only_the_composition_root_names_concrete_backends() {
 }
 
 #[test]
+fn the_command_line_uses_the_client_crate_and_nothing_lower() {
+    for (path, text) in rust_files("src/cli") {
+        assert!(!text.contains("postrider_protocol"), "{path}");
+    }
+}
+
+#[test]
 fn the_protocol_is_pure() {
     for (path, text) in rust_files("protocol/src") {
         for impure in ["tokio", "std::net", "std::fs", "Instant", "SystemTime", "rand::", "aws_lc_rs", "std::thread"] {

@@ -4,8 +4,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use postrider_client::limits::MAX_DEVICES;
 use postrider_client::{FileState, StateError};
-use postrider_protocol::limits::MAX_DEVICES;
 
 use super::exit::Failure;
 use super::home::{file_name, name_of};

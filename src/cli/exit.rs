@@ -2,8 +2,8 @@
 
 use std::process::ExitCode;
 
+use postrider_client::ErrorCode;
 use postrider_client::{Error, StateError};
-use postrider_protocol::error::ErrorCode;
 
 use super::print;
 use crate::admin::client::AdminError;
@@ -148,7 +148,7 @@ pub fn is_forgotten(error: &Error) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use postrider_protocol::error::CodedError;
+    use postrider_client::CodedError;
 
     use super::*;
 

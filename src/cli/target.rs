@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use postrider_client::name;
 use postrider_client::{Client, Error, ErrorCode, Events, Login, Options, StateStore, Trust};
-use postrider_protocol::name;
 
 use super::contexts::{Context, Contexts};
 use super::devices::{self, Chosen};
@@ -173,7 +173,7 @@ fn choose(home: &Home, context: &Context, user: &UserFlags) -> Result<Chosen, Fa
 
 #[cfg(test)]
 mod tests {
-    use postrider_protocol::error::CodedError;
+    use postrider_client::CodedError;
 
     use super::*;
 

@@ -48,5 +48,6 @@ pub use client::{Ack, Client, LinkCode, Sending, To};
 pub use error::{Error, SendError, ServerError};
 pub use events::{Answer, Event, Events, Message, Receipt};
 pub use options::{DEFAULT_WINDOW, Login, Options, Trust};
-pub use postrider_protocol::error::ErrorCode;
+pub use postrider_protocol::error::{CodedError, ErrorCode};
+pub use postrider_protocol::{limits, name};
 pub use state::{Change, FileState, Key, MemoryState, Owner, QueuedSend, Saved, StateError, StateStore};

@@ -8,8 +8,8 @@ use std::time::Duration;
 use clap::Args;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesOrdered;
+use postrider_client::name;
 use postrider_client::{Ack, Client, Event, Message, SendError, Sending, To, content};
-use postrider_protocol::name;
 
 use crate::cli::command::listen::{after, connection_for_people, message_for_people};
 use crate::cli::exit::{EXIT_CODES, Exit, Failure};

@@ -1,8 +1,8 @@
 //! `postrider enroll`: makes this machine a device of a user, with a key of its own.
 
 use clap::Args;
+use postrider_client::name;
 use postrider_client::{Client, ErrorCode, Login, StateStore};
-use postrider_protocol::name;
 use serde_json::json;
 
 use crate::cli::contexts::Contexts;

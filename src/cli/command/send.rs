@@ -13,7 +13,7 @@ use clap::{Args, ValueEnum};
 use futures_util::stream::FuturesOrdered;
 use futures_util::{Stream, StreamExt, stream};
 use postrider_client::{Client, Error, Event, Events, SendError, Sending, To, content};
-use postrider_protocol::{limits, name};
+use postrider_client::{limits, name};
 use tokio_util::codec::{FramedRead, LinesCodec, LinesCodecError};
 
 use crate::cli::command::listen::{after, seconds};

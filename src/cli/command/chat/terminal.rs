@@ -5,7 +5,7 @@ use std::io::IsTerminal;
 use std::sync::mpsc as blocking;
 
 use futures_util::StreamExt;
-use postrider_protocol::limits;
+use postrider_client::limits;
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
 use rustyline::error::ReadlineError;
 use rustyline::{DefaultEditor, ExternalPrinter};

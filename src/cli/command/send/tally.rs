@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::io;
 
+use postrider_client::ErrorCode;
 use postrider_client::{Ack, Event, Receipt, SendError};
-use postrider_protocol::error::ErrorCode;
 
 use super::Wait;
 use super::progress::Progress;
