@@ -1,6 +1,6 @@
 //! Applications on our own client that chat under audit, crash, and start again from their state.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ use postrider_client::{Client, Event, FileState, Options, Sending, StateError, T
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use tokio::sync::{Notify, watch};
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::audit::{Audit, Kind, Verdict, Witness};
 
@@ -20,6 +20,9 @@ const IN_FLIGHT: usize = 16;
 
 /// How long everything may take to arrive once nobody writes any more.
 const DRAIN_TIME: Duration = Duration::from_secs(60);
+
+/// How long a state may stay in use after its client is gone.
+const LET_GO_TIME: Duration = Duration::from_secs(10);
 
 /// What a device's application does.
 #[derive(Clone)]
@@ -113,7 +116,7 @@ fn live(witness: &Witness, plan: &Plan, crash: &Notify, act: watch::Receiver<Act
 
 async fn chat(witness: &Witness, plan: &Plan, chance: &mut StdRng, mut act: watch::Receiver<Act>) {
     let options = plan.options.clone().retry_first(true).manual_confirm();
-    let (client, mut events) = Client::connect(options, open(&plan.state).await).await.unwrap();
+    let (client, mut events) = Client::connect(options, open_state(&plan.state).await).await.unwrap();
     // Read marks do not outlive a program: what was seen before is marked again.
     for (conversation, seq) in witness.newest() {
         witness.reads(conversation, seq);
@@ -187,11 +190,13 @@ async fn take(client: &Client, witness: &Witness, batch: Vec<Event>) {
     }
 }
 
-/// The state, once the crashed client's last commit is over.
-async fn open(directory: &PathBuf) -> FileState {
+/// The state, once nobody holds it any more: a crashed client's last commit, or a process that another test is just
+/// starting, which has our descriptors until it runs its own program.
+pub async fn open_state(directory: &Path) -> FileState {
+    let deadline = Instant::now() + LET_GO_TIME;
     loop {
         match FileState::open(directory) {
-            Err(StateError::InUse { .. }) => tokio::time::sleep(Duration::from_millis(10)).await,
+            Err(StateError::InUse { .. }) if Instant::now() < deadline => sleep(Duration::from_millis(5)).await,
             state => return state.unwrap(),
         }
     }
