@@ -70,12 +70,19 @@ impl Cast {
         self.actors.push(Actor { crash, thread });
     }
 
+    /// Fails, with what the auditor has seen so far, if an application has given up.
+    pub fn must_go_on(&self) {
+        if self.actors.iter().any(|actor| actor.thread.is_finished()) {
+            panic!("an application has given up; until then: {:?}", self.audit.verdict_with_reasons());
+        }
+    }
+
     /// Lets everything arrive, ends the applications in order, and gives the verdict.
     pub fn end(self) -> Verdict {
         self.act.send_replace(Act::Drain);
         let deadline = Instant::now() + DRAIN_TIME;
         while self.audit.verdict() != Verdict::default() && Instant::now() < deadline {
-            assert!(!self.actors.iter().any(|actor| actor.thread.is_finished()), "an application has given up");
+            self.must_go_on();
             std::thread::sleep(Duration::from_millis(100));
         }
         // What comes once too often may come late.
