@@ -148,7 +148,7 @@ async fn chat(witness: &Witness, plan: &Plan, chance: &mut StdRng, mut act: watc
                 // Whatever else is there is taken and confirmed with it.
                 let more = std::iter::from_fn(|| events.next().now_or_never().flatten()).take(31);
                 let batch: Vec<_> = std::iter::once(first).chain(more).collect();
-                take(&client, witness, batch).await;
+                take(&client, witness, batch, hesitation(chance)).await;
             }
             changed = act.changed() => {
                 changed.unwrap();
@@ -168,7 +168,14 @@ async fn write(client: &Client, witness: &Witness, to: &str) -> Sending {
     sending
 }
 
-async fn take(client: &Client, witness: &Witness, batch: Vec<Event>) {
+/// Some applications take their time before they confirm, so that connections break and programs crash in between: what
+/// then comes again must not be shown again.
+fn hesitation(chance: &mut StdRng) -> Duration {
+    let long = chance.random_bool(0.05);
+    Duration::from_millis(if long { chance.random_range(50..500) } else { 0 })
+}
+
+async fn take(client: &Client, witness: &Witness, batch: Vec<Event>, hesitation: Duration) {
     let mut newest = Vec::new();
     for event in &batch {
         match event {
@@ -185,6 +192,9 @@ async fn take(client: &Client, witness: &Witness, batch: Vec<Event>) {
             Event::Stopped(error) => panic!("the client has stopped: {error}"),
             _ => {}
         }
+    }
+    if !hesitation.is_zero() {
+        sleep(hesitation).await;
     }
     if let Some(position) = batch.iter().filter_map(Event::position).max() {
         witness.confirms(position);
