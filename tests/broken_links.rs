@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-use crate::support::{Audit, Cast, Faults, Plan, Proxy, Target, TestServer, Verdict, seed};
+use crate::support::{Audit, Cast, Faults, Plan, Proxy, Target, TestServer, Verdict, open_state, seed};
 
 /// Who takes part, by device, and whom each writes to.
 type Roles<'a> = &'a [(&'a str, &'a str, &'a [&'a str])];
@@ -21,7 +21,7 @@ async fn chat_through(faults: Faults, roles: Roles<'_>, cut: u64, silenced: u64)
     let audit = Audit::default();
     // Later devices begin where they were linked: all are there before the first word.
     for (user, device, _) in roles {
-        let state = postrider_client::FileState::open(states.path().join(format!("{user}-{device}"))).unwrap();
+        let state = open_state(&states.path().join(format!("{user}-{device}"))).await;
         let (client, _) = postrider_client::Client::connect(server.options(user, device), state).await.unwrap();
         client.close().await.unwrap();
     }

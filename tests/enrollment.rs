@@ -1,13 +1,12 @@
 //! Device keys: an app that lets nobody in by name alone. Codes, keys and their ends, through our own client.
 
-use std::path::Path;
 use std::time::Duration;
 
 use postrider::admin::client::Admin;
 use postrider::config::LoginMethod;
-use postrider_client::{Client, Error, ErrorCode, Event, Events, FileState, Login, Options, SendError, To, content};
+use postrider_client::{Client, Error, ErrorCode, Event, Events, Login, Options, SendError, To, content};
 
-use crate::support::{Target, TestServer};
+use crate::support::{Target, TestServer, open_state};
 
 /// A server for devices with keys, and the states of some devices.
 struct World {
@@ -35,7 +34,7 @@ impl World {
     }
 
     async fn connect(&self, user: &str, device: &str, login: Login) -> Result<(Client, Events), Error> {
-        let state = FileState::open(self.state(user, device)).unwrap();
+        let state = open_state(&self.states.path().join(format!("{user}-{device}"))).await;
         Client::connect(self.options(user, device).login(login), state).await
     }
 
@@ -48,10 +47,6 @@ impl World {
 
     fn options(&self, user: &str, device: &str) -> Options {
         self.server.options(user, device)
-    }
-
-    fn state(&self, user: &str, device: &str) -> impl AsRef<Path> + Into<std::path::PathBuf> {
-        self.states.path().join(format!("{user}-{device}"))
     }
 }
 

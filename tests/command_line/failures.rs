@@ -5,15 +5,14 @@ use std::net::TcpListener;
 
 use rustix::process::Signal;
 
-use crate::support::{Program, ServerProcess, Target, free_port};
+use crate::support::{Program, ServerProcess, Target};
 
 const KEYS_ONLY: &str = "[[app]]\nname = \"dev\"\n";
 
 #[test]
 fn a_second_server_on_the_same_data_directory_is_told_that_it_is_in_use() {
     let server = ServerProcess::start("");
-    let address = format!("127.0.0.1:{}", free_port());
-    let second = server.run(&["serve", "--data", "data", "--listen", &address]);
+    let second = server.run(&["serve", "--data", "data", "--listen", "127.0.0.1:0"]);
     let line = second.complaint(1);
     let data = server.data().canonicalize().unwrap();
     assert!(line.contains(&data.display().to_string()) && line.contains("another postrider uses"), "{line}");

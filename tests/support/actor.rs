@@ -1,6 +1,6 @@
 //! Applications on our own client that chat under audit, crash, and start again from their state.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ use postrider_client::{Client, Event, FileState, Options, Sending, StateError, T
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use tokio::sync::{Notify, watch};
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::audit::{Audit, Kind, Verdict, Witness};
 
@@ -20,6 +20,9 @@ const IN_FLIGHT: usize = 16;
 
 /// How long everything may take to arrive once nobody writes any more.
 const DRAIN_TIME: Duration = Duration::from_secs(60);
+
+/// How long a state may stay in use after its client is gone.
+const LET_GO_TIME: Duration = Duration::from_secs(10);
 
 /// What a device's application does.
 #[derive(Clone)]
@@ -67,12 +70,19 @@ impl Cast {
         self.actors.push(Actor { crash, thread });
     }
 
+    /// Fails, with what the auditor has seen so far, if an application has given up.
+    pub fn must_go_on(&self) {
+        if self.actors.iter().any(|actor| actor.thread.is_finished()) {
+            panic!("an application has given up; until then: {:?}", self.audit.verdict_with_reasons());
+        }
+    }
+
     /// Lets everything arrive, ends the applications in order, and gives the verdict.
     pub fn end(self) -> Verdict {
         self.act.send_replace(Act::Drain);
         let deadline = Instant::now() + DRAIN_TIME;
         while self.audit.verdict() != Verdict::default() && Instant::now() < deadline {
-            assert!(!self.actors.iter().any(|actor| actor.thread.is_finished()), "an application has given up");
+            self.must_go_on();
             std::thread::sleep(Duration::from_millis(100));
         }
         // What comes once too often may come late.
@@ -113,7 +123,7 @@ fn live(witness: &Witness, plan: &Plan, crash: &Notify, act: watch::Receiver<Act
 
 async fn chat(witness: &Witness, plan: &Plan, chance: &mut StdRng, mut act: watch::Receiver<Act>) {
     let options = plan.options.clone().retry_first(true).manual_confirm();
-    let (client, mut events) = Client::connect(options, open(&plan.state).await).await.unwrap();
+    let (client, mut events) = Client::connect(options, open_state(&plan.state).await).await.unwrap();
     // Read marks do not outlive a program: what was seen before is marked again.
     for (conversation, seq) in witness.newest() {
         witness.reads(conversation, seq);
@@ -138,7 +148,7 @@ async fn chat(witness: &Witness, plan: &Plan, chance: &mut StdRng, mut act: watc
                 // Whatever else is there is taken and confirmed with it.
                 let more = std::iter::from_fn(|| events.next().now_or_never().flatten()).take(31);
                 let batch: Vec<_> = std::iter::once(first).chain(more).collect();
-                take(&client, witness, batch).await;
+                take(&client, witness, batch, hesitation(chance)).await;
             }
             changed = act.changed() => {
                 changed.unwrap();
@@ -158,7 +168,14 @@ async fn write(client: &Client, witness: &Witness, to: &str) -> Sending {
     sending
 }
 
-async fn take(client: &Client, witness: &Witness, batch: Vec<Event>) {
+/// Some applications take their time before they confirm, so that connections break and programs crash in between: what
+/// then comes again must not be shown again.
+fn hesitation(chance: &mut StdRng) -> Duration {
+    let long = chance.random_bool(0.05);
+    Duration::from_millis(if long { chance.random_range(50..500) } else { 0 })
+}
+
+async fn take(client: &Client, witness: &Witness, batch: Vec<Event>, hesitation: Duration) {
     let mut newest = Vec::new();
     for event in &batch {
         match event {
@@ -176,6 +193,9 @@ async fn take(client: &Client, witness: &Witness, batch: Vec<Event>) {
             _ => {}
         }
     }
+    if !hesitation.is_zero() {
+        sleep(hesitation).await;
+    }
     if let Some(position) = batch.iter().filter_map(Event::position).max() {
         witness.confirms(position);
         client.confirm(position).await.unwrap();
@@ -187,11 +207,13 @@ async fn take(client: &Client, witness: &Witness, batch: Vec<Event>) {
     }
 }
 
-/// The state, once the crashed client's last commit is over.
-async fn open(directory: &PathBuf) -> FileState {
+/// The state, once nobody holds it any more: a crashed client's last commit, or a process that another test is just
+/// starting, which has our descriptors until it runs its own program.
+pub async fn open_state(directory: &Path) -> FileState {
+    let deadline = Instant::now() + LET_GO_TIME;
     loop {
         match FileState::open(directory) {
-            Err(StateError::InUse { .. }) => tokio::time::sleep(Duration::from_millis(10)).await,
+            Err(StateError::InUse { .. }) if Instant::now() < deadline => sleep(Duration::from_millis(5)).await,
             state => return state.unwrap(),
         }
     }

@@ -13,9 +13,9 @@ use std::path::PathBuf;
 
 use postrider_client::{Options, Trust};
 
-pub use actor::{Cast, Plan};
+pub use actor::{Cast, Plan, open_state};
 pub use audit::{Audit, Kind, Verdict, Witness};
-pub use process::{Finished, Program, ServerProcess, free_port};
+pub use process::{Finished, Program, ServerProcess};
 pub use proxy::{Faults, Proxy};
 pub use raw::Raw;
 pub use script::play;

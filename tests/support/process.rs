@@ -1,5 +1,6 @@
 //! The real binary: a server that can be killed, and commands whose output and exit code are looked at.
 
+use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -120,7 +121,7 @@ impl Drop for Program {
 /// A server process on a port and a directory of its own, which outlive it.
 pub struct ServerProcess {
     directory: tempfile::TempDir,
-    port: u16,
+    port: Port,
     running: Option<Program>,
 }
 
@@ -129,7 +130,7 @@ impl ServerProcess {
     pub fn start(configuration: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         std::fs::write(directory.path().join("postrider.toml"), configuration).unwrap();
-        let mut server = Self { directory, port: free_port(), running: None };
+        let mut server = Self { directory, port: Port::claim(), running: None };
         server.start_again();
         server
     }
@@ -200,7 +201,7 @@ impl ServerProcess {
 
 impl Target for ServerProcess {
     fn address(&self) -> SocketAddr {
-        SocketAddr::from((Ipv4Addr::LOCALHOST, self.port))
+        SocketAddr::from((Ipv4Addr::LOCALHOST, self.port.number))
     }
 
     fn ca(&self) -> PathBuf {
@@ -208,15 +209,25 @@ impl Target for ServerProcess {
     }
 }
 
-/// A port that stays ours while nobody listens on it: below those that the system gives to outgoing connections, one of
-/// which could otherwise take it while the server is down.
-pub fn free_port() -> u16 {
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    let start = u16::try_from(std::process::id() % 11_000).unwrap();
-    loop {
-        let port = 20_000 + (start + NEXT.fetch_add(1, Ordering::Relaxed)) % 12_000;
-        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
-            return port;
+/// A port that stays ours while nobody listens on it: below those that the system gives to outgoing connections, and
+/// claimed by a locked file against other runs of the tests.
+struct Port {
+    number: u16,
+    _claim: File,
+}
+
+impl Port {
+    fn claim() -> Self {
+        static NEXT: AtomicU16 = AtomicU16::new(0);
+        let start = u16::try_from(std::process::id() % 12_000).unwrap();
+        loop {
+            let number = 20_000 + (start + NEXT.fetch_add(1, Ordering::Relaxed)) % 12_000;
+            let path = std::env::temp_dir().join(format!("postrider-test-port-{number}"));
+            // The file may be another user's: then so is the port.
+            let Ok(claim) = File::create(path) else { continue };
+            if claim.try_lock().is_ok() && TcpListener::bind((Ipv4Addr::LOCALHOST, number)).is_ok() {
+                return Self { number, _claim: claim };
+            }
         }
     }
 }

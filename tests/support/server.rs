@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use postrider::app::Server;
+use postrider::app::{Server, StartError};
 use postrider::clock::{Clock, Source};
 use postrider::config::Config;
+use postrider::store::StoreError;
 
 use super::Target;
 
@@ -42,7 +43,16 @@ impl TestServer {
     /// Starts on the same directory and port.
     pub async fn start_again(&mut self) {
         let clock = Clock::from_source(Arc::clone(&self.time) as Arc<dyn Source>);
-        let server = Server::start_with(self.config.clone(), clock).await.unwrap();
+        let deadline = Instant::now() + Duration::from_secs(10);
+        let server = loop {
+            match Server::start_with(self.config.clone(), clock.clone()).await {
+                // A process that another test is just starting has our descriptors until it runs its own program.
+                Err(StartError::Store(StoreError::Locked(_))) if Instant::now() < deadline => {
+                    tokio::time::sleep(Duration::from_millis(5)).await
+                }
+                started => break started.unwrap(),
+            }
+        };
         self.config.listen.address = server.addresses().to_vec();
         self.running = Some(server);
     }
