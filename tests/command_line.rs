@@ -124,7 +124,7 @@ fn a_file_of_lines_is_sent_pipelined_and_arrives_once_and_in_order() {
     );
     let sent = sending.finish();
     assert_eq!(sent.code, Some(0), "{sent:?}");
-    let more = server.run(&["listen", "--user", "bob", "--timeout", "0.5"]);
+    let more = server.run(&["listen", "--user", "bob", "--timeout", "5"]);
     assert_eq!(more.output(), "");
 }
 

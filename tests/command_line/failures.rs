@@ -110,9 +110,9 @@ fn a_login_that_is_refused_and_a_message_that_is_refused_have_their_own_codes() 
 #[test]
 fn what_takes_too_long_or_is_interrupted_says_what_is_missing() {
     let server = ServerProcess::start("");
-    let ended = server.run(&["listen", "--user", "bob", "--count", "2", "--timeout", "0.3"]);
+    let ended = server.run(&["listen", "--user", "bob", "--count", "2", "--timeout", "5"]);
     assert_eq!(ended.complaint(6), "postrider: timed out with 0 of 2 messages");
-    let wait = ["send", "--user", "alice", "--to", "carol", "--wait", "delivered", "--timeout", "0.3", "anyone?"];
+    let wait = ["send", "--user", "alice", "--to", "carol", "--wait", "delivered", "--timeout", "5", "anyone?"];
     let ended = server.run(&wait);
     assert_eq!(ended.complaint(6), "postrider: timed out; sent, but not all delivered to carol yet");
     let waiting = server.command(&["send", "--user", "alice", "--to", "carol", "--wait", "read", "anyone?"]);
