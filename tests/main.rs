@@ -8,6 +8,7 @@
 
 mod support;
 
+mod bench;
 mod conversations;
 mod devices;
 mod misuse;

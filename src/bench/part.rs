@@ -302,3 +302,91 @@ impl Part for AnyPart {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use postrider_protocol::wire;
+
+    use super::*;
+
+    fn pair() -> Pair {
+        Pair { run: RunId(1), index: 0, confirmed: Arc::default(), meter: Arc::default() }
+    }
+
+    fn sender(pair: &Pair, pace: Pace) -> Sender {
+        Sender::new(pair.clone(), "r".into(), 100, pace, Until::Delivered, u64::MAX)
+    }
+
+    fn ack(id: u64) -> Event {
+        Event::Acked(Ack { send_id: id, conversation: 5, seq: id, time: 0 })
+    }
+
+    fn receipt(position: u64, seq: u64) -> Event {
+        let receipt = Receipt { conversation: 5, user: "r".into(), seq };
+        Event::Entry { position, entry: Some(deliver::Entry::Delivered(receipt)) }
+    }
+
+    const fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    #[test]
+    fn a_window_is_refilled_by_receipts_and_not_by_acks() {
+        let (pair, mut device) = (pair(), Device::default());
+        let mut sender = sender(&pair, Pace::Window(2));
+        let _ = sender.act(&mut device, Stage::Run, ms(1));
+        assert_eq!(device.outbox.len(), 2);
+        [ack(1), ack(2)].into_iter().for_each(|event| sender.handle(event, &mut device, ms(2)));
+        let _ = sender.act(&mut device, Stage::Run, ms(2));
+        assert_eq!(device.outbox.len(), 2);
+        pair.confirmed.store(2, Ordering::Release);
+        sender.handle(receipt(1, 1), &mut device, ms(3));
+        let _ = sender.act(&mut device, Stage::Run, ms(3));
+        assert_eq!((device.outbox.len(), pair.meter.messages()), (3, 1));
+        assert!(sender.act(&mut device, Stage::Finish, ms(4)).is_continue());
+        sender.handle(ack(3), &mut device, ms(5));
+        sender.handle(receipt(2, 3), &mut device, ms(5));
+        assert!(sender.act(&mut device, Stage::Finish, ms(5)).is_break());
+        let mut audit = super::super::audit::Audit::default();
+        audit.add(sender.ledger(), &ReceivedLedger::new(RunId(1), 0));
+        assert_eq!((audit.false_receipts, audit.delivered), (1, 3), "seq 3 was not confirmed");
+    }
+
+    #[test]
+    fn a_schedule_is_kept_whatever_became_of_the_messages_before() {
+        let (pair, mut device) = (pair(), Device::default());
+        let schedule = Schedule { start: ms(100), rate: 100.0, senders: 1 };
+        let mut sender = sender(&pair, Pace::Schedule(Arc::new(OnceLock::from(schedule))));
+        pair.meter.open(ms(0));
+        pair.meter.close(ms(1_000_000));
+        let _ = sender.act(&mut device, Stage::Run, ms(99));
+        assert!(device.outbox.is_empty());
+        // The task was kept from running until 600: messages are due since 100, 110 … 600.
+        let _ = sender.act(&mut device, Stage::Run, ms(600));
+        let intended = |send: &wire::Send| Label::of_content(&send.content).map(|label| label.intended.as_millis());
+        let all: Vec<_> = device.outbox.iter().filter_map(intended).collect();
+        assert_eq!((all.len(), all[0], all[50]), (51, 100, 600));
+        (1..=51).for_each(|id| sender.handle(ack(id), &mut device, ms(1600)));
+        pair.confirmed.store(51, Ordering::Release);
+        sender.handle(receipt(1, 51), &mut device, ms(1600));
+        let _ = sender.act(&mut device, Stage::Finish, ms(1600));
+        let (latency, lag) = (pair.meter.latencies().unwrap(), pair.meter.lags().unwrap());
+        let close = |value: f64, wanted: f64| (value - wanted).abs() < 2.0;
+        assert!(close(latency.p50, 1250.0) && close(latency.max, 1500.0), "{latency:?}");
+        assert!(close(lag.p50, 250.0) && close(lag.max, 500.0), "{lag:?}");
+    }
+
+    #[test]
+    fn a_recipient_confirms_what_arrived_before_it_is_told_to_the_sender() {
+        let (pair, received) = (pair(), Arc::default());
+        let mut recipient = Recipient::new(pair.clone(), Arc::clone(&received));
+        let label = Label { run: RunId(1), pair: 0, counter: 0, intended: ms(0) };
+        let message = wire::Message { seq: 7, content: label.to_content(40), ..Default::default() };
+        let entry = Some(deliver::Entry::Message(message));
+        let mut device = Device::default();
+        recipient.handle(Event::Entry { position: 9, entry }, &mut device, ms(0));
+        assert_eq!((pair.confirmed.load(Ordering::Acquire), received.load(Ordering::Relaxed)), (0, 0));
+        let _ = recipient.act(&mut device, Stage::Run, ms(0));
+        assert_eq!((pair.confirmed.load(Ordering::Acquire), received.load(Ordering::Relaxed)), (7, 1));
+    }
+}
