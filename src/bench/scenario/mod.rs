@@ -1,9 +1,9 @@
 //! What a run does.
 //!
 //! # Layout
-//! - [`mod@connect`]: idle connections
-//! - [`mod@talk`]: pairs that send, in a closed or an open loop
-//! - [`mod@offline`]: store for those who are away, then drain
+//! - `connect`: idle connections
+//! - `talk`: pairs that send, in a closed or an open loop
+//! - `offline`: store for those who are away, then drain
 
 mod connect;
 mod offline;
