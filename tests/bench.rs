@@ -102,6 +102,21 @@ async fn refused_messages_are_a_fault_of_the_run() {
     assert!(report.audit.refused > 0 && report.failures.len() == 1, "{:?}", report.failures);
 }
 
+#[tokio::test]
+async fn a_ca_without_a_certificate_and_a_process_that_is_not_there_are_told_before_anything_is_connected() {
+    let server = TestServer::start().await;
+    let empty = tempfile::NamedTempFile::new().unwrap();
+    let target = Target { server: server.address().to_string(), ca: empty.path().into(), app: "dev".into() };
+    let connect = Connect { connections: 1, rate: None, hold: ms(0), resume: false };
+    let options =
+        Options { target, scenario: Scenario::Connect(connect), server_pid: Some(u32::MAX), source_addresses: None };
+    let error = bench::run(options.clone(), Clock::system(), Arc::default()).await.unwrap_err();
+    assert!(matches!(error, BenchError::Ca { .. }), "{error}");
+    let target = Target { ca: server.ca(), ..options.target.clone() };
+    let error = bench::run(Options { target, ..options }, Clock::system(), Arc::default()).await.unwrap_err();
+    assert!(matches!(error, BenchError::NoProcess(u32::MAX)), "{error}");
+}
+
 /// Forwards bytes both ways, but none while it is stalled.
 async fn proxy(to: SocketAddr, stalled: watch::Receiver<bool>) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

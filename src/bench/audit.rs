@@ -93,7 +93,7 @@ impl ReceivedLedger {
     /// Different messages received so far.
     #[must_use]
     pub fn received(&self) -> u64 {
-        self.received.len()
+        self.received.count()
     }
 }
 
@@ -131,11 +131,11 @@ pub struct Audit {
 impl Audit {
     /// Adds a pair.
     pub fn add(&mut self, sent: &SentLedger, received: &ReceivedLedger) {
-        let lost = sent.acked.len_without(&received.received);
-        let acked = sent.acked.len();
+        let lost = sent.acked.count_without(&received.received);
+        let acked = sent.acked.count();
         self.sent += sent.sent;
         self.acked += acked;
-        self.received += received.received.len();
+        self.received += received.received.count();
         self.delivered += sent.delivered;
         self.lost += lost;
         self.duplicated += received.duplicated;

@@ -47,18 +47,18 @@ impl Counters {
 
     /// How many there are.
     #[must_use]
-    pub fn len(&self) -> u64 {
+    pub fn count(&self) -> u64 {
         self.next - self.gaps.iter().map(|(start, end)| end - start).sum::<u64>()
     }
 
     /// How many of these are not in `other`.
     #[must_use]
-    pub fn len_without(&self, other: &Self) -> u64 {
+    pub fn count_without(&self, other: &Self) -> u64 {
         let holes = other.gaps.iter().map(|(&start, &end)| (start, end)).chain([(other.next, u64::MAX)]);
-        holes.map(|(start, end)| self.len_between(start, end)).sum()
+        holes.map(|(start, end)| self.count_between(start, end)).sum()
     }
 
-    fn len_between(&self, start: u64, end: u64) -> u64 {
+    fn count_between(&self, start: u64, end: u64) -> u64 {
         let end = end.min(self.next);
         let overlap = |(&from, &to): (&u64, &u64)| to.min(end).saturating_sub(from.max(start));
         end.saturating_sub(start) - self.gaps.iter().map(overlap).sum::<u64>()
@@ -75,7 +75,7 @@ mod tests {
 
     fn of(counters: &[u64]) -> Counters {
         let mut set = Counters::default();
-        counters.iter().for_each(|&counter| drop(set.insert(counter)));
+        counters.iter().for_each(|&counter| _ = set.insert(counter));
         set
     }
 
@@ -93,9 +93,9 @@ mod tests {
                 prop_assert_eq!(set.insert(counter), expected);
                 model.insert(counter);
             }
-            prop_assert_eq!(set.len(), model.len() as u64);
+            prop_assert_eq!(set.count(), model.len() as u64);
             let other: BTreeSet<u64> = second.iter().copied().collect();
-            prop_assert_eq!(set.len_without(&of(&second)), model.difference(&other).count() as u64);
+            prop_assert_eq!(set.count_without(&of(&second)), model.difference(&other).count() as u64);
         }
     }
 }

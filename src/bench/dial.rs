@@ -176,6 +176,9 @@ fn tls(ca: &Path, resume: bool) -> Result<ClientConfig, BenchError> {
         let certificate = certificate.map_err(|error| unusable(error.to_string()))?;
         roots.add(certificate).map_err(|error| unusable(error.to_string()))?;
     }
+    if roots.is_empty() {
+        return Err(unusable("no PEM certificate in it".into()));
+    }
     let mut provider = rustls::crypto::aws_lc_rs::default_provider();
     // As our clients do, so that the server's part of a handshake is the one that they cause.
     provider.cipher_suites.sort_by_key(|suite| suite.suite() != CipherSuite::TLS13_AES_128_GCM_SHA256);

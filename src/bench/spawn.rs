@@ -76,12 +76,10 @@ impl SpawnedServer {
     #[must_use]
     pub fn is_in_memory(&self) -> bool {
         #[cfg(target_os = "linux")]
-        {
-            const TMPFS: i64 = 0x0102_1994;
-            return rustix::fs::statfs(self.directory.path()).is_ok_and(|stat| i64::from(stat.f_type) == TMPFS);
-        }
+        let tmpfs = rustix::fs::statfs(self.directory.path()).is_ok_and(|stat| stat.f_type == 0x0102_1994);
         #[cfg(not(target_os = "linux"))]
-        false
+        let tmpfs = false;
+        tmpfs
     }
 
     fn data(&self) -> PathBuf {
@@ -108,7 +106,8 @@ impl SpawnedServer {
     /// The end of its log, which says why it did not start.
     fn last_words(&self) -> String {
         let log = std::fs::read_to_string(self.directory.path().join("log")).unwrap_or_default();
-        log.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("it ended without a word").to_owned()
+        let last = log.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("it ended without a word");
+        last.trim_start_matches("postrider: ").to_owned()
     }
 }
 
