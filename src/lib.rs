@@ -5,10 +5,11 @@
 //! - [`tenant`], [`bus`], [`sweeper`], [`admin`]: what stands beside it
 //! - [`ids`], [`clock`], [`config`], [`telemetry`]: what all of them stand on
 //! - [`app`]: puts it together
-//! - [`cli`]: the commands
+//! - [`cli`]: the commands; [`bench`]: the load generator behind one of them
 
 pub mod admin;
 pub mod app;
+pub mod bench;
 pub mod bus;
 pub mod cli;
 pub mod clock;

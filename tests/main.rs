@@ -8,6 +8,7 @@
 
 mod support;
 
+mod bench;
 #[cfg(target_os = "linux")]
 mod bounded_memory;
 mod broken_links;

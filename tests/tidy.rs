@@ -24,7 +24,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         "app",
         &["ids", "clock", "tenant", "store", "hub", "bus", "router", "net", "admin", "sweeper", "config", "telemetry"],
     ),
-    ("cli", &["admin", "app", "config", "telemetry"]),
+    ("bench", &["clock"]),
+    ("cli", &["admin", "app", "bench", "clock", "config", "telemetry"]),
 ];
 
 /// What may not appear, where, and why. A place is allowed by the end of its path.

@@ -27,6 +27,8 @@ pub enum Exit {
     Login = 5,
     /// `--timeout` passed.
     TimedOut = 6,
+    /// A load test found a fault, or a figure out of bounds.
+    Failed = 7,
     /// SIGINT came before the work was done.
     Interrupted = 130,
 }
@@ -41,7 +43,8 @@ Exit codes:
   4    refused: at least one message, or the request
   5    login failed, or the server ended the session for good
   6    timed out (--timeout)
-  130  interrupted (send, before every answer was there)";
+  7    bench: a fault in what was delivered, or a figure out of bounds (--fail-if)
+  130  interrupted (send, before every answer was there; bench)";
 
 /// A command that did not do what it was asked.
 #[derive(Debug)]
@@ -166,6 +169,7 @@ mod tests {
             Exit::Refused,
             Exit::Login,
             Exit::TimedOut,
+            Exit::Failed,
             Exit::Interrupted,
         ];
         let listed: Vec<u8> =

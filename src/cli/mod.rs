@@ -26,7 +26,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use command::{chat, config, context, device, enroll, listen, send, serve, status, user};
+use command::{bench, chat, config, context, device, enroll, listen, send, serve, status, user};
 use exit::{EXIT_CODES, Exit, Failure};
 
 /// Postrider: a messaging server that never loses what it acked, and its client.
@@ -63,13 +63,15 @@ enum Command {
     Enroll(enroll::Enroll),
     /// How the server that runs here is (for operators)
     Status(status::StatusCommand),
+    /// Load a server, measure it, and audit every message
+    Bench(bench::Bench),
 }
 
 /// Runs the command that the process's arguments name.
 #[must_use]
 pub fn run() -> ExitCode {
     let Arguments { command } = Arguments::parse();
-    let runtime = match runtime(matches!(command, Command::Serve(_))) {
+    let runtime = match runtime(matches!(command, Command::Serve(_) | Command::Bench(_))) {
         Ok(runtime) => runtime,
         Err(error) => return Failure::other(format!("cannot start: {error}")).report(),
     };
@@ -82,9 +84,10 @@ pub fn run() -> ExitCode {
     }
 }
 
-fn runtime(server: bool) -> std::io::Result<tokio::runtime::Runtime> {
+/// A server and a load generator use every core.
+fn runtime(every_core: bool) -> std::io::Result<tokio::runtime::Runtime> {
     let mut builder = tokio::runtime::Builder::new_multi_thread();
-    if !server {
+    if !every_core {
         builder.worker_threads(2);
     }
     builder.enable_all().build()
@@ -102,6 +105,7 @@ async fn dispatch(command: Command) -> Result<Exit, Failure> {
         Command::Device(device) => device::run(device).await,
         Command::Enroll(enroll) => enroll::run(enroll).await,
         Command::Status(status) => status::run(status).await,
+        Command::Bench(bench) => bench::run(bench).await,
     }
 }
 
@@ -134,6 +138,10 @@ mod tests {
             "device link --user alice",
             "enroll --user alice --code ABCD --device laptop",
             "status --json",
+            "bench pairs --spawn --pairs 200 --window 32 --duration 10s --json",
+            "bench rate --server h:1 --ca f --server-pid 7 --rate 2000 --pairs 1000 --fail-if latency_ms.p99>50",
+            "bench connect --spawn --connections 5000 --rate 500 --resume --source-addresses 2",
+            "bench offline --context work --messages 1000 --size 200",
         ] {
             let words = std::iter::once("postrider").chain(line.split(' '));
             if let Err(error) = Arguments::try_parse_from(words) {
