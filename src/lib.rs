@@ -5,7 +5,7 @@
 //! - [`tenant`], [`bus`], [`sweeper`], [`admin`]: what stands beside it
 //! - [`ids`], [`clock`], [`config`], [`telemetry`]: what all of them stand on
 //! - [`app`]: puts it together
-//! - [`cli`]: the commands; [`bench`]: the load generator behind one of them
+//! - [`cli`]: the commands; [`mod@bench`]: the load generator behind one of them
 
 pub mod admin;
 pub mod app;
