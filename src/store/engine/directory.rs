@@ -1,4 +1,4 @@
-//! The data directory: `LOCK` (one process), `FORMAT` (one version), and `sled/`.
+//! The data directory: `LOCK` (one process), `FORMAT` (one version), `journal/` and `sled/`.
 
 use std::fs::File;
 use std::io;
@@ -8,7 +8,7 @@ use super::files::Files;
 use crate::store::StoreError;
 
 /// The format this build reads and writes.
-pub(super) const FORMAT: u32 = 1;
+pub(super) const FORMAT: u32 = 2;
 
 /// A data directory that is ours for as long as this value lives.
 pub(super) struct Directory {
@@ -37,6 +37,11 @@ impl Directory {
         self.path.join("sled")
     }
 
+    /// Where the journal's files are.
+    pub(super) fn journal(&self) -> PathBuf {
+        self.path.join("journal")
+    }
+
     /// Whether rows were ever kept here.
     pub(super) fn is_new(&self, files: &dyn Files) -> Result<bool, StoreError> {
         let sled = self.sled();
@@ -47,14 +52,23 @@ impl Directory {
         }
     }
 
-    /// Where sled's files are made the first time. They get their place when they are whole: a crash during the first
-    /// start leaves a directory that the second start can use.
+    /// Where sled's files are made the first time. They get their place when they and the journal are whole: a crash
+    /// during the first start leaves a directory that the second start can use.
     pub(super) fn nursery(&self, files: &dyn Files) -> Result<PathBuf, StoreError> {
         let nursery = self.path.join("sled.new");
-        match files.remove_directory(&nursery) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(&nursery, &error)),
-            _ => Ok(nursery),
-        }
+        remove(files, &nursery)?;
+        Ok(nursery)
+    }
+
+    /// Makes the journal's directory anew; nothing that was ever answered is in it before sled has its place.
+    pub(super) fn make_journal(&self, files: &dyn Files) -> Result<PathBuf, StoreError> {
+        let journal = self.journal();
+        remove(files, &journal)?;
+        files
+            .make_directory(&journal)
+            .and_then(|()| files.sync_directory(&self.path))
+            .map_err(|error| failed(&journal, &error))?;
+        Ok(journal)
     }
 
     /// Gives what was made in the nursery its place.
@@ -117,6 +131,13 @@ impl Directory {
             }
         }
         Ok(())
+    }
+}
+
+fn remove(files: &dyn Files, directory: &Path) -> Result<(), StoreError> {
+    match files.remove_directory(directory) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(directory, &error)),
+        _ => Ok(()),
     }
 }
 

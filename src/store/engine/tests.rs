@@ -68,6 +68,22 @@ impl Files for TestFiles {
         SystemFiles.create(path, bytes)
     }
 
+    fn read_at(&self, file: &File, offset: u64, bytes: &mut [u8]) -> io::Result<()> {
+        SystemFiles.read_at(file, offset, bytes)
+    }
+
+    fn write_at(&self, file: &File, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        SystemFiles.write_at(file, offset, bytes)
+    }
+
+    fn settle(&self, file: &File) -> io::Result<()> {
+        SystemFiles.settle(file)
+    }
+
+    fn free_space(&self, path: &Path) -> io::Result<u64> {
+        SystemFiles.free_space(path)
+    }
+
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         SystemFiles.rename(from, to)
     }
@@ -100,7 +116,7 @@ impl Files for TestFiles {
 }
 
 fn config(path: &Path) -> EngineConfig {
-    EngineConfig { cache_bytes: 4 << 20, ..EngineConfig::new(path) }
+    EngineConfig { cache_bytes: 4 << 20, segment_bytes: 1 << 20, ..EngineConfig::new(path) }
 }
 
 fn open(path: &Path) -> Result<Engine, StoreError> {

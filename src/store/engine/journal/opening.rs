@@ -1,0 +1,192 @@
+//! What the journal holds when the store opens: replayed into tables, or refused with a report.
+//!
+//! The newest head says which segments are needed: all from its oldest to its own. Every one but the last must be sound
+//! up to its end record. In the last, what follows the last whole record is cut, since a crash tears at most the one
+//! record that nobody was answered for; a sound record behind an unsound one shows that it was no crash.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::mpsc::{RecvTimeoutError, sync_channel};
+use std::sync::{Arc, atomic};
+use std::thread;
+use std::time::Duration;
+
+use super::super::directory::failed;
+use super::super::files::Files;
+use super::record::{self, ALIGNMENT, Record, Seed};
+use super::segment::{FoundHead, HEAD_BYTES, Head, Slot};
+use super::table::Table;
+use super::{Active, Filled};
+use crate::store::StoreError;
+
+/// How often a long replay says how far it is.
+const PROGRESS_PAUSE: Duration = Duration::from_secs(1);
+
+/// The journal as it was found.
+pub(super) struct Found {
+    /// Segments that are not in sled yet, oldest first.
+    pub filled: Vec<Filled>,
+    pub active: Active,
+    pub free: Vec<Slot>,
+}
+
+/// Reads the journal in a directory.
+///
+/// # Errors
+/// [`StoreError::Corrupt`] with a report, [`StoreError::Io`].
+pub(super) fn open(files: &dyn Files, directory: &Path, new_salt: u64) -> Result<Found, StoreError> {
+    let mut used: BTreeMap<u64, (Head, Slot)> = BTreeMap::new();
+    let mut free = Vec::new();
+    for slot in slots(files, directory)? {
+        match head(files, &slot)? {
+            FoundHead::NeverUsed => free.push(slot),
+            FoundHead::Used(head) if head.slot == slot.id => {
+                let path = slot.path.clone();
+                if let Some((_, other)) = used.insert(head.seed.number, (head, slot)) {
+                    let number = head.seed.number;
+                    return Err(damaged(&path, &format!("segment {number} is also in {}", other.path.display())));
+                }
+            }
+            FoundHead::Used(head) => {
+                return Err(damaged(&slot.path, &format!("this file was written as number {}", head.slot)));
+            }
+            FoundHead::Damaged => return Err(damaged(&slot.path, "its head is not what was written")),
+        }
+    }
+    let Some((&newest, &(head, _))) = used.last_key_value() else {
+        return Err(damaged(directory, "no file of the journal is there beside existing data"));
+    };
+    let needed = used.split_off(&head.oldest);
+    free.extend(used.into_values().map(|(_, slot)| slot));
+    for (wanted, (found, (_, slot))) in (head.oldest..).zip(&needed) {
+        if *found != wanted {
+            return Err(damaged(&slot.path, &format!("segment {wanted}, which comes before this one, is missing")));
+        }
+    }
+
+    let mut segments = replay_all(files, needed.into_values().collect())?;
+    let Some(last) = segments.pop() else {
+        return Err(damaged(directory, "the newest head names no segment"));
+    };
+    let mut filled = Vec::new();
+    for segment in segments {
+        match segment.tail {
+            Tail::Ended { .. } => filled.push(segment.into_filled()),
+            Tail::Open { offset } => return Err(unsound(&segment.slot.path, offset, segment.seed.number)),
+        }
+    }
+    let active = match last.tail {
+        Tail::Open { offset } => {
+            Active { slot: last.slot, seed: last.seed, offset, table: Arc::new(last.table), appended: false }
+        }
+        Tail::Ended { next } => {
+            let Some(at) = free.iter().position(|slot| slot.id == next) else {
+                return Err(damaged(&last.slot.path, &format!("it goes on in file {next}, which is missing")));
+            };
+            let slot = free.swap_remove(at);
+            filled.push(last.into_filled());
+            let seed = Seed { number: newest + 1, salt: new_salt };
+            Active::begin(files, slot, seed, head.oldest)?
+        }
+    };
+    Ok(Found { filled, active, free })
+}
+
+/// Every slot, settled: what is read of it is what the disk has.
+fn slots(files: &dyn Files, directory: &Path) -> Result<Vec<Slot>, StoreError> {
+    let mut slots = Vec::new();
+    for path in files.list(directory).map_err(|error| failed(directory, &error))? {
+        if path.extension().is_some_and(|extension| extension == "new") {
+            files.remove(&path).map_err(|error| failed(&path, &error))?;
+        } else if let Some(id) = Slot::id_of(&path) {
+            slots.push(Slot::open(files, &path, id).map_err(|error| failed(&path, &error))?);
+        }
+    }
+    Ok(slots)
+}
+
+fn head(files: &dyn Files, slot: &Slot) -> Result<FoundHead, StoreError> {
+    let mut bytes = [0; HEAD_BYTES];
+    if slot.length < HEAD_BYTES {
+        return Ok(FoundHead::Damaged);
+    }
+    files.read_at(&slot.file, 0, &mut bytes).map_err(|error| failed(&slot.path, &error))?;
+    Ok(Head::read(&bytes))
+}
+
+struct Segment {
+    slot: Slot,
+    seed: Seed,
+    table: Table,
+    tail: Tail,
+}
+
+impl Segment {
+    fn into_filled(self) -> Filled {
+        Filled { number: self.seed.number, slot: self.slot, table: Arc::new(self.table) }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Tail {
+    /// The next record goes here.
+    Open { offset: usize },
+    /// The next segment is in this slot.
+    Ended { next: u32 },
+}
+
+/// Replays segments, oldest first; says how far it is if it takes long.
+fn replay_all(files: &dyn Files, needed: Vec<(Head, Slot)>) -> Result<Vec<Segment>, StoreError> {
+    let of = needed.len();
+    let done = atomic::AtomicUsize::new(0);
+    let (finished, wait) = sync_channel::<()>(0);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let wait = wait;
+            while wait.recv_timeout(PROGRESS_PAUSE) == Err(RecvTimeoutError::Timeout) {
+                let done = done.load(atomic::Ordering::Relaxed);
+                tracing::info!(done, of, "reading what the journal's segments hold");
+            }
+        });
+        let replayed = needed.into_iter().map(|(head, slot)| {
+            let bytes = files.read(&slot.path).map_err(|error| failed(&slot.path, &error))?.unwrap_or_default();
+            let (table, tail) = replay(&bytes, head.seed, &slot.path)?;
+            done.fetch_add(1, atomic::Ordering::Relaxed);
+            Ok(Segment { slot, seed: head.seed, table, tail })
+        });
+        let replayed = replayed.collect();
+        drop(finished);
+        replayed
+    })
+}
+
+fn replay(bytes: &[u8], seed: Seed, path: &Path) -> Result<(Table, Tail), StoreError> {
+    let table = Table::default();
+    let mut offset = HEAD_BYTES;
+    while let Some((record, next)) = record::read(bytes, seed, offset) {
+        match record {
+            Record::Group(payload) => {
+                table.insert(record::rows(payload).ok_or_else(|| unsound(path, offset, seed.number))?);
+            }
+            Record::End { next } => return Ok((table, Tail::Ended { next })),
+        }
+        offset = next;
+    }
+    let mut further = (offset..bytes.len()).step_by(ALIGNMENT);
+    if further.any(|offset| record::read(bytes, seed, offset).is_some()) {
+        return Err(unsound(path, offset, seed.number));
+    }
+    Ok((table, Tail::Open { offset }))
+}
+
+fn unsound(path: &Path, offset: usize, number: u64) -> StoreError {
+    damaged(path, &format!("the record at byte {offset} (segment {number}) is not what was written"))
+}
+
+fn damaged(path: &Path, what: &str) -> StoreError {
+    StoreError::Corrupt(format!(
+        "{}: {what}; no crash does this. Nothing was changed: keep a copy of the data directory, check the disk, and \
+         restore a backup",
+        path.display()
+    ))
+}
