@@ -1,10 +1,12 @@
 //! What only a store on disk can get wrong. The rules that every store keeps are in the conformance suite.
 
 pub mod audit;
+mod crashes;
 mod durability;
+mod faulty;
 mod opening;
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -136,6 +138,19 @@ fn making(app: &str) -> Batch {
 fn reporting() -> (Completion, Receiver<Result<Committed, StoreError>>) {
     let (told, result) = channel();
     (Box::new(move |committed| told.send(committed).expect("somebody listens")), result)
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let path = entry.unwrap().path();
+        let target = to.join(path.file_name().unwrap());
+        if path.is_dir() {
+            copy(&path, &target);
+        } else {
+            fs::copy(&path, &target).unwrap();
+        }
+    }
 }
 
 fn block_on<T>(future: impl Future<Output = T>) -> T {

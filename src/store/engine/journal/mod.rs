@@ -35,7 +35,7 @@ use std::thread::{self, JoinHandle};
 
 use bytes::Bytes;
 
-use self::record::{ALIGNMENT, END_BYTES, MARK_BYTES, Seed};
+use self::record::{ALIGNMENT, END_BYTES, MARK_BYTES, Next, Seed};
 use self::segment::{HEAD_BYTES, Head, Slot};
 use self::table::{Table, merge};
 use super::disk::Disk;
@@ -141,7 +141,7 @@ impl Journal {
         directory: PathBuf,
         config: JournalConfig,
     ) -> Result<Journal, StoreError> {
-        let found = opening::open(&*files, &directory, config.salt)?;
+        let found = opening::open(&*files, &directory)?;
         let mut tables = vec![Arc::clone(&found.active.table)];
         tables.extend(found.filled.iter().rev().map(|filled| Arc::clone(&filled.table)));
         let ids = || found.free.iter().chain(found.filled.iter().map(|filled| &filled.slot)).map(|slot| slot.id);
@@ -283,12 +283,13 @@ impl Writer {
         let slot = self.reserve(shared, bytes)?;
         let files = &*shared.files;
         let Active { slot: ended, seed, offset, table, .. } = &self.active;
-        record::write_end(&mut self.buffer, *seed, *offset, slot.id);
+        let next = Next { slot: slot.id, salt: self.config.salt };
+        record::write_end(&mut self.buffer, *seed, *offset, next);
         final_error(ended.write(files, *offset, &self.buffer))?;
         ended.sync(files)?;
 
         let filled = Filled { number: seed.number, slot: ended.clone(), table: Arc::clone(table) };
-        let seed = Seed { number: seed.number + 1, salt: self.config.salt };
+        let seed = Seed { number: seed.number + 1, salt: next.salt };
         let (oldest, surplus) = {
             let mut state = shared.state();
             let oldest = state.pending.front().map_or(filled.number, |oldest| oldest.number);

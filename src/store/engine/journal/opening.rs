@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use super::super::directory::failed;
 use super::super::files::Files;
-use super::record::{self, ALIGNMENT, Record, Seed};
+use super::record::{self, ALIGNMENT, Next, Record, Seed};
 use super::segment::{FoundHead, HEAD_BYTES, Head, Slot};
 use super::table::Table;
 use super::{Active, Filled};
@@ -34,31 +34,14 @@ pub(super) struct Found {
 ///
 /// # Errors
 /// [`StoreError::Corrupt`] with a report, [`StoreError::Io`].
-pub(super) fn open(files: &dyn Files, directory: &Path, new_salt: u64) -> Result<Found, StoreError> {
-    let mut used: BTreeMap<u64, (Head, Slot)> = BTreeMap::new();
-    let mut free = Vec::new();
-    for slot in slots(files, directory)? {
-        match head(files, &slot)? {
-            FoundHead::NeverUsed => free.push(slot),
-            FoundHead::Used(head) if head.slot == slot.id => {
-                let path = slot.path.clone();
-                if let Some((_, other)) = used.insert(head.seed.number, (head, slot)) {
-                    let number = head.seed.number;
-                    return Err(damaged(&path, &format!("segment {number} is also in {}", other.path.display())));
-                }
-            }
-            FoundHead::Used(head) => {
-                return Err(damaged(&slot.path, &format!("this file was written as number {}", head.slot)));
-            }
-            FoundHead::Damaged => return Err(damaged(&slot.path, "its head is not what was written")),
-        }
-    }
-    let Some((&newest, &(head, _))) = used.last_key_value() else {
+pub(super) fn open(files: &dyn Files, directory: &Path) -> Result<Found, StoreError> {
+    let Heads { mut used, mut free, torn } = heads(files, directory)?;
+    let Some((_, &(newest, _))) = used.last_key_value() else {
         return Err(damaged(directory, "no file of the journal is there beside existing data"));
     };
-    let needed = used.split_off(&head.oldest);
+    let needed = used.split_off(&newest.oldest);
     free.extend(used.into_values().map(|(_, slot)| slot));
-    for (wanted, (found, (_, slot))) in (head.oldest..).zip(&needed) {
+    for (wanted, (found, (_, slot))) in (newest.oldest..).zip(&needed) {
         if *found != wanted {
             return Err(damaged(&slot.path, &format!("segment {wanted}, which comes before this one, is missing")));
         }
@@ -71,25 +54,80 @@ pub(super) fn open(files: &dyn Files, directory: &Path, new_salt: u64) -> Result
     let mut filled = Vec::new();
     for segment in segments {
         match segment.tail {
-            Tail::Ended { .. } => filled.push(segment.into_filled()),
+            Tail::Ended(_) => filled.push(segment.into_filled()),
             Tail::Open { offset } => return Err(unsound(&segment.slot.path, offset, segment.seed.number)),
         }
     }
-    let active = match last.tail {
-        Tail::Open { offset } => {
-            Active { slot: last.slot, seed: last.seed, offset, table: Arc::new(last.table), appended: false }
+    let next = match last.tail {
+        Tail::Open { offset } if torn.is_none() => {
+            let active =
+                Active { slot: last.slot, seed: last.seed, offset, table: Arc::new(last.table), appended: false };
+            return Ok(Found { filled, active, free });
         }
-        Tail::Ended { next } => {
-            let Some(at) = free.iter().position(|slot| slot.id == next) else {
-                return Err(damaged(&last.slot.path, &format!("it goes on in file {next}, which is missing")));
-            };
-            let slot = free.swap_remove(at);
-            filled.push(last.into_filled());
-            let seed = Seed { number: newest + 1, salt: new_salt };
-            Active::begin(files, slot, seed, head.oldest)?
-        }
+        Tail::Open { .. } => None,
+        Tail::Ended(next) => Some(next),
     };
+    if let Some(torn) = torn {
+        if next.map(|next| next.slot) != Some(torn.id) {
+            return Err(damaged(&torn.path, "its head is not what was written"));
+        }
+        free.push(torn);
+    }
+    let Some(next) = next else { return Err(damaged(directory, "the newest segment has no end")) };
+    filled.push(last.into_filled());
+    let active = go_on(files, next, &mut filled, &mut free)?;
     Ok(Found { filled, active, free })
+}
+
+/// Begins the segment after the last one, which has ended: the store stopped before the new head was written.
+fn go_on(files: &dyn Files, next: Next, filled: &mut Vec<Filled>, free: &mut Vec<Slot>) -> Result<Active, StoreError> {
+    // The slot was free when the end was written: if a segment is in it, that one and all before it are in sled.
+    if let Some(spilled) = filled.iter().position(|segment| segment.slot.id == next.slot) {
+        free.extend(filled.drain(..=spilled).map(|segment| segment.slot));
+    }
+    let (Some(oldest), Some(last)) = (filled.first(), filled.last()) else {
+        return Err(StoreError::Corrupt("the journal goes on in the file that it ends in".into()));
+    };
+    let Some(at) = free.iter().position(|slot| slot.id == next.slot) else {
+        return Err(damaged(&last.slot.path, &format!("it goes on in file {}, which is missing", next.slot)));
+    };
+    let slot = free.swap_remove(at);
+    let seed = Seed { number: last.number + 1, salt: next.salt };
+    // Records come after a head that is on stable storage.
+    if has_records(&read(files, &slot)?, seed, HEAD_BYTES) {
+        return Err(damaged(&slot.path, &format!("it has records of segment {} and not its head", seed.number)));
+    }
+    Active::begin(files, slot, seed, oldest.number)
+}
+
+struct Heads {
+    /// By segment.
+    used: BTreeMap<u64, (Head, Slot)>,
+    free: Vec<Slot>,
+    /// With an unsound head: one that was being written, or damage.
+    torn: Option<Slot>,
+}
+
+fn heads(files: &dyn Files, directory: &Path) -> Result<Heads, StoreError> {
+    let mut heads = Heads { used: BTreeMap::new(), free: Vec::new(), torn: None };
+    for slot in slots(files, directory)? {
+        let path = slot.path.clone();
+        match head(files, &slot)? {
+            FoundHead::NeverUsed => heads.free.push(slot),
+            FoundHead::Used(head) if head.slot == slot.id => {
+                let number = head.seed.number;
+                if let Some((_, other)) = heads.used.insert(number, (head, slot)) {
+                    return Err(damaged(&path, &format!("segment {number} is also in {}", other.path.display())));
+                }
+            }
+            FoundHead::Used(head) => {
+                return Err(damaged(&path, &format!("this file was written as number {}", head.slot)));
+            }
+            FoundHead::Damaged if heads.torn.is_none() && slot.length >= HEAD_BYTES => heads.torn = Some(slot),
+            FoundHead::Damaged => return Err(damaged(&path, "its head is not what was written")),
+        }
+    }
+    Ok(heads)
 }
 
 /// Every slot, settled: what is read of it is what the disk has.
@@ -130,9 +168,10 @@ impl Segment {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Tail {
     /// The next record goes here.
-    Open { offset: usize },
-    /// The next segment is in this slot.
-    Ended { next: u32 },
+    Open {
+        offset: usize,
+    },
+    Ended(Next),
 }
 
 /// Replays segments, oldest first; says how far it is if it takes long.
@@ -149,8 +188,7 @@ fn replay_all(files: &dyn Files, needed: Vec<(Head, Slot)>) -> Result<Vec<Segmen
             }
         });
         let replayed = needed.into_iter().map(|(head, slot)| {
-            let bytes = files.read(&slot.path).map_err(|error| failed(&slot.path, &error))?.unwrap_or_default();
-            let (table, tail) = replay(&bytes, head.seed, &slot.path)?;
+            let (table, tail) = replay(&read(files, &slot)?, head.seed, &slot.path)?;
             done.fetch_add(1, atomic::Ordering::Relaxed);
             Ok(Segment { slot, seed: head.seed, table, tail })
         });
@@ -168,15 +206,23 @@ fn replay(bytes: &[u8], seed: Seed, path: &Path) -> Result<(Table, Tail), StoreE
             Record::Group(payload) => {
                 table.insert(record::rows(payload).ok_or_else(|| unsound(path, offset, seed.number))?);
             }
-            Record::End { next } => return Ok((table, Tail::Ended { next })),
+            Record::End(next) => return Ok((table, Tail::Ended(next))),
         }
         offset = next;
     }
-    let mut further = (offset..bytes.len()).step_by(ALIGNMENT);
-    if further.any(|offset| record::read(bytes, seed, offset).is_some()) {
+    if has_records(bytes, seed, offset) {
         return Err(unsound(path, offset, seed.number));
     }
     Ok((table, Tail::Open { offset }))
+}
+
+/// Whether there is a sound record anywhere from `offset` on.
+fn has_records(bytes: &[u8], seed: Seed, offset: usize) -> bool {
+    (offset..bytes.len()).step_by(ALIGNMENT).any(|offset| record::read(bytes, seed, offset).is_some())
+}
+
+fn read(files: &dyn Files, slot: &Slot) -> Result<Vec<u8>, StoreError> {
+    Ok(files.read(&slot.path).map_err(|error| failed(&slot.path, &error))?.unwrap_or_default())
 }
 
 fn unsound(path: &Path, offset: usize, number: u64) -> StoreError {

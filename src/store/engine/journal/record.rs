@@ -17,7 +17,7 @@ pub(super) const HEADER_BYTES: usize = 16;
 pub(super) const ALIGNMENT: usize = 8;
 
 /// Bytes of the record that ends a segment.
-pub(super) const END_BYTES: usize = HEADER_BYTES + 8;
+pub(super) const END_BYTES: usize = HEADER_BYTES + 16;
 
 /// Bytes of a record without rows.
 pub(super) const MARK_BYTES: usize = HEADER_BYTES;
@@ -53,11 +53,17 @@ impl Seed {
 pub(super) enum Record<'a> {
     /// The changes of a group; without rows it only marks that what lies before it was on stable storage.
     Group(&'a [u8]),
-    /// The segment goes no further; the next one is in this slot.
-    End {
-        /// The number of the slot.
-        next: u32,
-    },
+    /// The segment goes no further.
+    End(Next),
+}
+
+/// Where it goes on after a segment has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Next {
+    /// The number of the slot.
+    pub slot: u32,
+    /// The salt of the segment.
+    pub salt: u64,
 }
 
 /// How many bytes the record of a group takes; `None` when no record can hold it.
@@ -83,9 +89,10 @@ pub(super) fn write_group(out: &mut Vec<u8>, seed: Seed, offset: usize, changes:
 }
 
 /// Writes the record that ends a segment into `out`.
-pub(super) fn write_end(out: &mut Vec<u8>, seed: Seed, offset: usize, next: u32) {
+pub(super) fn write_end(out: &mut Vec<u8>, seed: Seed, offset: usize, next: Next) {
     begin(out);
-    out.extend_from_slice(&u64::from(next).to_le_bytes());
+    out.extend_from_slice(&u64::from(next.slot).to_le_bytes());
+    out.extend_from_slice(&next.salt.to_le_bytes());
     finish(out, END, seed, offset);
 }
 
@@ -120,7 +127,11 @@ pub(super) fn read(segment: &[u8], seed: Seed, offset: usize) -> Option<(Record<
     }
     let record = match word(8) {
         GROUP => Record::Group(payload),
-        END => Record::End { next: u64::from_le_bytes(payload.try_into().ok()?).try_into().ok()? },
+        END => {
+            let (slot, salt) = payload.split_first_chunk()?;
+            let slot = u64::from_le_bytes(*slot).try_into().ok()?;
+            Record::End(Next { slot, salt: u64::from_le_bytes(salt.try_into().ok()?) })
+        }
         _ => return None,
     };
     Some((record, end.next_multiple_of(ALIGNMENT)))
@@ -179,8 +190,8 @@ mod tests {
             .collect();
         assert_eq!(back, a_group());
         let mut end = Vec::new();
-        write_end(&mut end, SEED, 0, 3);
-        assert_eq!(read(&end, SEED, 0), Some((Record::End { next: 3 }, END_BYTES)));
+        write_end(&mut end, SEED, 0, Next { slot: 3, salt: 5 });
+        assert_eq!(read(&end, SEED, 0), Some((Record::End(Next { slot: 3, salt: 5 }), END_BYTES)));
     }
 
     #[test]
