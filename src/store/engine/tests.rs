@@ -2,6 +2,7 @@
 
 pub mod audit;
 mod crashes;
+mod damage;
 mod durability;
 mod faulty;
 mod opening;

@@ -43,6 +43,32 @@ use super::files::Files;
 use super::view::{Changes, Rows, Scan};
 use crate::store::StoreError;
 
+/// What tests know of the files.
+#[cfg(test)]
+pub(super) mod layout {
+    pub const FIRST_RECORD: usize = super::segment::HEAD_BYTES;
+
+    /// Where a record's payload ends, and where the next record begins; without looking whether it is sound.
+    pub fn ends(segment: &[u8], record: usize) -> (usize, usize) {
+        let length = segment[record..].first_chunk().map_or(0, |length| u32::from_le_bytes(*length));
+        let end = record + super::record::HEADER_BYTES + length as usize;
+        (end, end.next_multiple_of(super::record::ALIGNMENT))
+    }
+
+    /// Whether a byte only fills up the space between two records.
+    pub fn is_filling(segment: &[u8], byte: usize) -> bool {
+        let mut record = FIRST_RECORD;
+        while record < segment.len() && record <= byte {
+            let (end, next) = ends(segment, record);
+            if (end..next).contains(&byte) {
+                return true;
+            }
+            record = next;
+        }
+        false
+    }
+}
+
 /// Slots a journal has at least: one is filled while the other is spilled.
 const LEAST_SLOTS: usize = 2;
 

@@ -39,13 +39,17 @@ pub(super) fn open(files: &dyn Files, directory: &Path) -> Result<Found, StoreEr
     let Some((_, &(newest, _))) = used.last_key_value() else {
         return Err(damaged(directory, "no file of the journal is there beside existing data"));
     };
-    let needed = used.split_off(&newest.oldest);
-    free.extend(used.into_values().map(|(_, slot)| slot));
-    for (wanted, (found, (_, slot))) in (newest.oldest..).zip(&needed) {
-        if *found != wanted {
-            return Err(damaged(&slot.path, &format!("segment {wanted}, which comes before this one, is missing")));
+    let mut needed = used.split_off(&newest.oldest);
+    if let Some(missing) = (newest.oldest..newest.seed.number).find(|number| !needed.contains_key(number)) {
+        // It may have been in the file whose head is torn: that was free, so this segment and all before it are in sled.
+        let later = needed.split_off(&missing);
+        if torn.is_none() || later.len() as u64 != newest.seed.number - missing {
+            return Err(damaged(directory, &format!("segment {missing} is in none of the files")));
         }
+        used.append(&mut needed);
+        needed = later;
     }
+    free.extend(used.into_values().map(|(_, slot)| slot));
 
     let mut segments = replay_all(files, needed.into_values().collect())?;
     let Some(last) = segments.pop() else {
