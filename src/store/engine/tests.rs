@@ -5,10 +5,13 @@ mod crashes;
 mod damage;
 mod durability;
 mod faulty;
+mod kill;
 mod opening;
+mod pressure;
 
 use std::fs::{self, File};
 use std::io;
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, channel};
@@ -24,7 +27,11 @@ struct TestFiles {
     syncs: AtomicUsize,
     fail: AtomicBool,
     held: Mutex<bool>,
+    /// Whether only syncs of sled's file are held up.
+    only_sled: AtomicBool,
     released: Condvar,
+    /// The disk says that it has no free space.
+    full: AtomicBool,
 }
 
 impl TestFiles {
@@ -38,6 +45,11 @@ impl TestFiles {
 
     fn hold(&self) {
         *self.held.lock().unwrap() = true;
+    }
+
+    fn hold_sled(&self) {
+        self.only_sled.store(true, Ordering::SeqCst);
+        self.hold();
     }
 
     fn release(&self) {
@@ -84,7 +96,7 @@ impl Files for TestFiles {
     }
 
     fn free_space(&self, path: &Path) -> io::Result<u64> {
-        SystemFiles.free_space(path)
+        if self.full.load(Ordering::SeqCst) { Ok(0) } else { SystemFiles.free_space(path) }
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -104,7 +116,9 @@ impl Files for TestFiles {
     }
 
     fn sync_data(&self, file: &File) -> io::Result<()> {
-        drop(self.released.wait_while(self.held.lock().unwrap(), |held| *held).unwrap());
+        if !self.only_sled.load(Ordering::SeqCst) || path_of(file).ends_with("sled/db") {
+            drop(self.released.wait_while(self.held.lock().unwrap(), |held| *held).unwrap());
+        }
         if self.fail.load(Ordering::SeqCst) {
             return Err(io::Error::other("the disk is gone"));
         }
@@ -139,6 +153,10 @@ fn making(app: &str) -> Batch {
 fn reporting() -> (Completion, Receiver<Result<Committed, StoreError>>) {
     let (told, result) = channel();
     (Box::new(move |committed| told.send(committed).expect("somebody listens")), result)
+}
+
+fn path_of(file: &File) -> PathBuf {
+    fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd())).expect("the path of a descriptor")
 }
 
 fn copy(from: &Path, to: &Path) {

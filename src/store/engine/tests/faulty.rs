@@ -5,13 +5,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io;
-use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::super::files::{Files, SystemFiles};
+use super::path_of;
 
 const SECTOR: usize = 512;
 
@@ -242,10 +242,6 @@ impl Unsynced {
 
 fn name(path: &Path) -> String {
     path.file_name().expect("a name").to_string_lossy().into_owned()
-}
-
-fn path_of(file: &File) -> PathBuf {
-    fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd())).expect("the path of a descriptor")
 }
 
 impl Files for FaultyFiles {
