@@ -56,19 +56,10 @@ impl Directory {
     /// during the first start leaves a directory that the second start can use.
     pub(super) fn nursery(&self, files: &dyn Files) -> Result<PathBuf, StoreError> {
         let nursery = self.path.join("sled.new");
-        remove(files, &nursery)?;
-        Ok(nursery)
-    }
-
-    /// Makes the journal's directory anew; nothing that was ever answered is in it before sled has its place.
-    pub(super) fn make_journal(&self, files: &dyn Files) -> Result<PathBuf, StoreError> {
-        let journal = self.journal();
-        remove(files, &journal)?;
-        files
-            .make_directory(&journal)
-            .and_then(|()| files.sync_directory(&self.path))
-            .map_err(|error| failed(&journal, &error))?;
-        Ok(journal)
+        match files.remove_directory(&nursery) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(&nursery, &error)),
+            _ => Ok(nursery),
+        }
     }
 
     /// Gives what was made in the nursery its place.
@@ -131,13 +122,6 @@ impl Directory {
             }
         }
         Ok(())
-    }
-}
-
-fn remove(files: &dyn Files, directory: &Path) -> Result<(), StoreError> {
-    match files.remove_directory(directory) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(directory, &error)),
-        _ => Ok(()),
     }
 }
 

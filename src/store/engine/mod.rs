@@ -101,8 +101,7 @@ impl Engine {
         if directory.is_new(&*files)? {
             let nursery = directory.nursery(&*files)?;
             Disk::create(&nursery, config.cache_bytes)?;
-            let journal = directory.make_journal(&*files)?;
-            Journal::create(&*files, &journal, &config.journal())?;
+            Journal::create(&*files, &directory.journal(), &config.journal())?;
             directory.adopt(&*files, &nursery)?;
         }
         let journal = directory.journal();

@@ -29,6 +29,7 @@ mod spill;
 mod table;
 
 use std::collections::VecDeque;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use std::thread::{self, JoinHandle};
@@ -38,8 +39,11 @@ use bytes::Bytes;
 use self::record::{ALIGNMENT, END_BYTES, MARK_BYTES, Next, Seed};
 use self::segment::{HEAD_BYTES, Head, Slot};
 use self::table::{Table, merge};
+use super::directory::failed;
 use super::disk::Disk;
 use super::files::Files;
+use super::keys;
+use super::records::{self, Number};
 use super::view::{Changes, Rows, Scan};
 use crate::store::StoreError;
 
@@ -148,11 +152,16 @@ struct Writer {
 }
 
 impl Journal {
-    /// Makes the journal of a new store.
+    /// Makes the journal of a new store, whose directory does not exist or is what a first start left that was cut
+    /// short.
     ///
     /// # Errors
-    /// [`StoreError::Io`], [`StoreError::Full`].
+    /// [`StoreError::Corrupt`] when there are records, [`StoreError::Io`], [`StoreError::Full`].
     pub(super) fn create(files: &dyn Files, directory: &Path, config: &JournalConfig) -> Result<(), StoreError> {
+        if !opening::is_unused(files, directory)? {
+            return Err(opening::damaged(directory, "there are records, and the rest of the store is missing"));
+        }
+        remake_directory(files, directory).map_err(|error| failed(directory, &error))?;
         let slot = Slot::create(files, directory, 0, config.segment_bytes())?;
         Active::begin(files, slot, Seed { number: 1, salt: config.salt }, 1).map(drop)
     }
@@ -168,6 +177,12 @@ impl Journal {
         config: JournalConfig,
     ) -> Result<Journal, StoreError> {
         let found = opening::open(&*files, &directory)?;
+        let spilled = disk.get(&keys::spilled())?.map(|row| records::unseal(&keys::spilled(), &row)).transpose()?;
+        let spilled = spilled.map_or(0, |Number(spilled)| spilled);
+        if spilled < found.spilled {
+            let what = format!("it has the journal's segments up to {spilled} and not up to {}", found.spilled);
+            return Err(opening::damaged(&disk.path(), &what));
+        }
         let mut tables = vec![Arc::clone(&found.active.table)];
         tables.extend(found.filled.iter().rev().map(|filled| Arc::clone(&filled.table)));
         let ids = || found.free.iter().chain(found.filled.iter().map(|filled| &filled.slot)).map(|slot| slot.id);
@@ -392,6 +407,15 @@ impl Writer {
             }
         }
     }
+}
+
+/// An empty directory whose name is on stable storage.
+fn remake_directory(files: &dyn Files, directory: &Path) -> io::Result<()> {
+    match files.remove_directory(directory) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => files.make_directory(directory)?,
+    }
+    files.sync_directory(directory.parent().unwrap_or(directory))
 }
 
 /// Where a record may be half-written, a full disk is as final as a broken one.

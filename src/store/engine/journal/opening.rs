@@ -5,6 +5,7 @@
 //! record that nobody was answered for; a sound record behind an unsound one shows that it was no crash.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::path::Path;
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::sync::{Arc, atomic};
@@ -24,6 +25,8 @@ const PROGRESS_PAUSE: Duration = Duration::from_secs(1);
 
 /// The journal as it was found.
 pub(super) struct Found {
+    /// Segments up to here are only in sled.
+    pub spilled: u64,
     /// Segments that are not in sled yet, oldest first.
     pub filled: Vec<Filled>,
     pub active: Active,
@@ -39,6 +42,7 @@ pub(super) fn open(files: &dyn Files, directory: &Path) -> Result<Found, StoreEr
     let Some((_, &(newest, _))) = used.last_key_value() else {
         return Err(damaged(directory, "no file of the journal is there beside existing data"));
     };
+    let spilled = newest.oldest.saturating_sub(1);
     let mut needed = used.split_off(&newest.oldest);
     if let Some(missing) = (newest.oldest..newest.seed.number).find(|number| !needed.contains_key(number)) {
         // It may have been in the file whose head is torn: that was free, so this segment and all before it are in sled.
@@ -66,7 +70,7 @@ pub(super) fn open(files: &dyn Files, directory: &Path) -> Result<Found, StoreEr
         Tail::Open { offset } if torn.is_none() => {
             let active =
                 Active { slot: last.slot, seed: last.seed, offset, table: Arc::new(last.table), appended: false };
-            return Ok(Found { filled, active, free });
+            return Ok(Found { spilled, filled, active, free });
         }
         Tail::Open { .. } => None,
         Tail::Ended(next) => Some(next),
@@ -80,7 +84,25 @@ pub(super) fn open(files: &dyn Files, directory: &Path) -> Result<Found, StoreEr
     let Some(next) = next else { return Err(damaged(directory, "the newest segment has no end")) };
     filled.push(last.into_filled());
     let active = go_on(files, next, &mut filled, &mut free)?;
-    Ok(Found { filled, active, free })
+    Ok(Found { spilled, filled, active, free })
+}
+
+/// Whether a directory holds no record: a first start that was cut short leaves that much.
+///
+/// # Errors
+/// [`StoreError::Io`].
+pub(super) fn is_unused(files: &dyn Files, directory: &Path) -> Result<bool, StoreError> {
+    let found = match files.list(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(true),
+        found => found.map_err(|error| failed(directory, &error))?,
+    };
+    for path in found {
+        let bytes = files.read(&path).map_err(|error| failed(&path, &error))?.unwrap_or_default();
+        if bytes.iter().skip(HEAD_BYTES).any(|byte| *byte != 0) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Begins the segment after the last one, which has ended: the store stopped before the new head was written.
@@ -233,7 +255,7 @@ fn unsound(path: &Path, offset: usize, number: u64) -> StoreError {
     damaged(path, &format!("the record at byte {offset} (segment {number}) is not what was written"))
 }
 
-fn damaged(path: &Path, what: &str) -> StoreError {
+pub(super) fn damaged(path: &Path, what: &str) -> StoreError {
     StoreError::Corrupt(format!(
         "{}: {what}; no crash does this. Nothing was changed: keep a copy of the data directory, check the disk, and \
          restore a backup",

@@ -5,6 +5,8 @@ use std::sync::{Arc, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use super::super::keys;
+use super::super::records::{self, Number};
 use super::table::Table;
 use super::{Filled, Shared};
 use crate::store::StoreError;
@@ -95,7 +97,8 @@ fn lack_of_space(shared: &Shared, table: &Table) -> Option<String> {
 }
 
 /// Writes the rows of a segment that no newer one has changed. A newer segment's rows are on stable storage in the
-/// journal, and it is spilled later: what it hides need never reach sled.
+/// journal, and it is spilled later: what it hides need never reach sled. The number of the segment comes last: sled
+/// files that fell behind the journal are told by it.
 fn spill(shared: &Shared, filled: &Filled) -> Result<(), StoreError> {
     let newer = shared.newer_than(&filled.table);
     let mut from = Bound::Unbounded;
@@ -111,6 +114,7 @@ fn spill(shared: &Shared, filled: &Filled) -> Result<(), StoreError> {
             shared.disk.write(&key, value.as_deref())?;
         }
     }
+    shared.disk.write(&keys::spilled(), Some(&records::seal(&keys::spilled(), &Number(filled.number))))?;
     shared.disk.sync()
 }
 

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::super::journal::layout;
 use super::{Engine, EngineConfig, block_on, config, copy, making, open};
+use crate::store::conformance::world::tiny;
 use crate::store::{Store, StoreError, commit_and_wait};
 
 /// A store of some apps, one record each, in one segment; and where each record begins.
@@ -186,6 +187,27 @@ fn a_segment_that_is_missing_swapped_or_doubled_is_reported() {
         fs::create_dir(journal).unwrap();
     });
     is_reported(emptied, &["no file of the journal"]).expect("a report");
+}
+
+#[test]
+fn a_store_whose_other_half_is_missing_or_older_is_reported() {
+    let directory = tempfile::tempdir().unwrap();
+    let older = tempfile::tempdir().unwrap();
+    for round in 0..2 {
+        let engine = Engine::open(&tiny(directory.path())).unwrap();
+        for app in 0..100 {
+            block_on(commit_and_wait(&engine, making(&name(round * 100 + app)))).unwrap();
+        }
+        block_on(engine.close()).unwrap();
+        if round == 0 {
+            copy(directory.path(), older.path());
+        }
+    }
+    let sled = directory.path().join("sled");
+    fs::remove_dir_all(&sled).unwrap();
+    is_reported(open(directory.path()).map(|_| Vec::new()), &["journal", "the rest of the store"]).expect("a report");
+    copy(&older.path().join("sled"), &sled);
+    is_reported(open(directory.path()).map(|_| Vec::new()), &["sled", "segments up to"]).expect("a report");
 }
 
 #[test]
