@@ -47,11 +47,19 @@ impl Deciding<'_, '_> {
         now: u64,
     ) -> Result<(), StoreError> {
         let mut row = self.known_device(user, device)?;
+        // Up to the lowest cursor the inbox is trimmed already, but for what devices that are gone have left to a first
+        // one. It must not be walked each time: what was deleted a moment ago is in the way.
+        let trimmed = if row.cursor == row.start { Position(0) } else { self.lowest_cursor(user)? };
         row.cursor = position;
         row.seen = now;
         self.put_device(user, device, &row);
         self.advance(user)?;
-        self.trim(user)
+        self.trim(user, trimmed)
+    }
+
+    fn lowest_cursor(&self, user: UserId) -> Result<Position, StoreError> {
+        let devices = self.devices(user, &self.known_user(user)?)?;
+        Ok(devices.iter().map(|(_, device)| device.cursor).min().unwrap_or(Position(0)))
     }
 
     /// Moves the confirmed position of a user over what its devices took without a hole, and tells what that delivers.

@@ -3,7 +3,7 @@
 use super::super::keys;
 use super::super::records::AnswerRow;
 use super::{Deciding, Stop};
-use crate::ids::{DeviceId, UserId};
+use crate::ids::{DeviceId, Position, UserId};
 use crate::store::{Refusal, StoreError};
 
 impl Deciding<'_, '_> {
@@ -33,6 +33,6 @@ impl Deciding<'_, '_> {
             self.tell_expired(user, &lost)?;
             self.advance(user)?;
         }
-        self.trim(user)
+        self.trim(user, Position(0))
     }
 }

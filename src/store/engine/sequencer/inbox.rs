@@ -86,12 +86,12 @@ impl Deciding<'_, '_> {
         Ok(())
     }
 
-    /// Forgets what every device has passed.
-    pub(super) fn trim(&mut self, user: UserId) -> Result<(), StoreError> {
+    /// Forgets what every device has passed, from the entry after `trimmed` on.
+    pub(super) fn trim(&mut self, user: UserId, trimmed: Position) -> Result<(), StoreError> {
         let mut row = self.known_user(user)?;
         let devices = self.devices(user, &row)?;
         let Some(passed) = devices.iter().map(|(_, device)| device.cursor).min() else { return Ok(()) };
-        let entries = self.entries(user, Position(0), passed)?;
+        let entries = self.entries(user, trimmed, passed)?;
         if entries.is_empty() {
             return Ok(());
         }
