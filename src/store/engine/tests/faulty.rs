@@ -9,6 +9,8 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::thread;
+use std::time::Duration;
 
 use super::super::files::{Files, SystemFiles};
 use super::path_of;
@@ -342,6 +344,10 @@ impl Files for FaultyFiles {
 
     fn sync_data(&self, file: &File) -> io::Result<()> {
         let path = path_of(file);
+        if path.ends_with("sled/db") {
+            // The spill lags behind, so that there are crashes with several segments that are not in sled.
+            thread::sleep(Duration::from_millis(4));
+        }
         self.call("sync", &path, |state, fault| {
             if let Some(Fault::Short(kind)) = fault {
                 return Err(kind.into());

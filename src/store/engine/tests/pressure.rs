@@ -146,6 +146,15 @@ fn number(entry: &InboxEntry) -> u64 {
     String::from_utf8(message.content.to_vec()).unwrap().trim().parse().unwrap()
 }
 
+/// Also when the writer panics: readers that go on for ever would hide it.
+struct StopsAtTheEnd<'a>(&'a AtomicBool);
+
+impl Drop for StopsAtTheEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
 #[test]
 fn readers_miss_nothing_while_segments_are_spilled_and_used_again() {
     let directory = tempfile::tempdir().unwrap();
@@ -176,6 +185,7 @@ fn readers_miss_nothing_while_segments_are_spilled_and_used_again() {
     };
     let never = AtomicU64::new(0);
     let reads = thread::scope(|scope| {
+        let stops = StopsAtTheEnd(&stop);
         let readers = [scope.spawn(|| whole(bob.user, &never, 7)), scope.spawn(|| whole(carol.user, &confirmed, 13))];
         for message in 1..=300 {
             let text = format!("{message} {}", " ".repeat(200));
@@ -187,7 +197,7 @@ fn readers_miss_nothing_while_segments_are_spilled_and_used_again() {
                 world.received(&carol, message - 8);
             }
         }
-        stop.store(true, Ordering::SeqCst);
+        drop(stops);
         readers.map(|reader| reader.join().expect("no hole"))
     });
     assert!(reads.iter().all(|reads| *reads > 50), "{reads:?}: the test would prove little");
