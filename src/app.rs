@@ -115,9 +115,10 @@ impl Server {
         let data =
             std::path::absolute(&config.data).map_err(|error| StartError::Data { data: config.data.clone(), error })?;
         let engine = EngineConfig {
-            path: data.clone(),
             cache_bytes: config.store.cache_bytes,
             queue_bytes: usize::try_from(config.store.queue_bytes).unwrap_or(usize::MAX),
+            salt: u64::from_le_bytes(clock.random_bytes()),
+            ..EngineConfig::new(&data)
         };
         let store: Arc<dyn Store> = Arc::new(Engine::open(&engine)?);
         let (acceptor, ca) = acceptor(&config, &data, &clock)?;

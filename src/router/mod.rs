@@ -217,6 +217,7 @@ fn store_failed(error: &StoreError) -> CodedError {
     match error {
         StoreError::Closed => CodedError::new(ErrorCode::ShuttingDown).after_ms(1000),
         StoreError::Io(_) => ErrorCode::StoreUnavailable.into(),
+        StoreError::Full(_) => CodedError::new(ErrorCode::StoreUnavailable).after_ms(1000),
         StoreError::Locked(_) | StoreError::Format { .. } | StoreError::Corrupt(_) => ErrorCode::Internal.into(),
     }
 }

@@ -16,7 +16,7 @@
 //! # Layout
 //! - [`record`]: the words of this interface: operations, outcomes, entries
 //! - [`memory`]: the reference model: plain maps, obviously right, nothing on disk
-//! - [`engine`]: the sled engine
+//! - [`engine`]: the store on disk: a journal in front of sled
 //! - `conformance`: one suite that every store passes
 
 #[cfg(test)]
@@ -104,6 +104,9 @@ pub enum StoreError {
     /// The file system failed. After a failed sync the store takes no more writes.
     #[error("the store cannot write: {0}; nothing more is acknowledged until a restart")]
     Io(String),
+    /// The disk is full. Nothing of the batch is there; reads go on, and commits as soon as there is space.
+    #[error("the disk is full: {0}; the store takes messages again as soon as there is space")]
+    Full(String),
     /// The store is closed or closing.
     #[error("the store is closed")]
     Closed,

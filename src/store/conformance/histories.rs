@@ -208,6 +208,63 @@ fn same_contents(model: &mut World, engine: &mut World) {
     }
 }
 
+/// A history as batches, with what the model makes of it: the same every time.
+pub struct History {
+    pub batches: Vec<Batch>,
+    pub committed: Vec<Committed>,
+    /// What the store has after each number of batches, as [`contents`] tells it.
+    pub contents: Vec<String>,
+}
+
+impl History {
+    /// Of about `steps` operations, the `number`-th of its kind.
+    pub fn new(number: usize, steps: usize) -> History {
+        let mut runner = proptest::test_runner::TestRunner::deterministic();
+        let strategy = prop::collection::vec(step(), steps);
+        for _ in 0..number {
+            strategy.new_tree(&mut runner).expect("steps");
+        }
+        let steps = strategy.new_tree(&mut runner).expect("steps").current();
+        let mut model = World::in_memory();
+        let mut known = Known { now: 1_000, ..Known::default() };
+        let mut history = History { batches: Vec::new(), committed: Vec::new(), contents: vec![contents(&mut model)] };
+        let mut commit = |batch: Batch, known: &mut Known| {
+            let committed = model.commit(batch.clone());
+            known.learn(&batch, &committed);
+            history.batches.push(batch);
+            history.committed.push(committed);
+            history.contents.push(contents(&mut model));
+        };
+        commit(vec![Operation::EnsureApp("dev".into())], &mut known);
+        commit(first_logins(&World::in_memory()), &mut known);
+        let mut batch = Vec::new();
+        for step in steps {
+            match step {
+                Step::Operation { kind, dice } => batch.push(known.operation(kind, dice)),
+                _ if batch.is_empty() => {}
+                _ => commit(std::mem::take(&mut batch), &mut known),
+            }
+        }
+        history
+    }
+}
+
+/// Everything that can be read from a store.
+pub fn contents(world: &mut World) -> String {
+    use std::fmt::Write as _;
+    let app_before = world.app;
+    let mut text = format!("{:?}", world.apps());
+    for (app, ..) in world.apps() {
+        world.app = AppId(app);
+        for user in world.users("", usize::MAX) {
+            let page = world.page(user.id, 0, user.head.0, EVERYTHING);
+            write!(text, "\n{user:?}\n{page:?}").expect("a string takes everything");
+        }
+    }
+    world.app = app_before;
+    text
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
     #[test]

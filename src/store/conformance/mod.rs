@@ -1,7 +1,7 @@
 //! One suite that every store passes: each rule of the interface as a named check, run against each store, and random
 //! histories in which the engine must agree with the model to the last number.
 
-mod histories;
+pub mod histories;
 mod login;
 mod receipts;
 mod retention;

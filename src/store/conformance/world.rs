@@ -1,5 +1,6 @@
 //! A store under test, with the few words that the checks are written in.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
 
@@ -34,7 +35,7 @@ impl World {
 
     pub fn on_disk() -> World {
         let directory = tempfile::tempdir().expect("a directory");
-        let engine = Arc::new(Engine::open(&EngineConfig::new(directory.path())).expect("opens"));
+        let engine = Arc::new(Engine::open(&tiny(directory.path())).expect("opens"));
         World::new(Arc::<Engine>::clone(&engine), Some((engine, directory)))
     }
 
@@ -55,7 +56,7 @@ impl World {
         self.audit();
         let Some((engine, directory)) = &mut self.on_disk else { return };
         self.runtime.block_on(engine.close()).expect("closes");
-        *engine = Arc::new(Engine::open(&EngineConfig::new(directory.path())).expect("opens again"));
+        *engine = Arc::new(Engine::open(&tiny(directory.path())).expect("opens again"));
         self.store = Arc::<Engine>::clone(engine);
     }
 
@@ -200,6 +201,12 @@ impl World {
         let apps = self.runtime.block_on(self.store.list_apps()).expect("the store works");
         apps.into_iter().map(|app| (app.id.0, app.name, app.users)).collect()
     }
+}
+
+/// A journal of segments so small that every few groups one is spilled and used again, and some groups need one of
+/// their own.
+pub fn tiny(path: &Path) -> EngineConfig {
+    EngineConfig { segment_bytes: 4096, segments: 3, cache_bytes: 4 << 20, ..EngineConfig::new(path) }
 }
 
 /// An answer that consumes its `send_id`.

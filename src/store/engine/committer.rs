@@ -3,6 +3,7 @@
 //! It takes every batch that waits, decides them one after the other, writes the group as one, and only when that is on
 //! stable storage calls the completions, in order. While it syncs, the next group gathers: groups need no timer and grow
 //! with the load. After a failed write or sync nothing is tried again: the failed group and all that come get the error.
+//! A full disk fails only the group that meets it.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -16,6 +17,9 @@ use crate::store::{Batch, Committed, Completion, Operation, StoreError};
 
 /// What an operation weighs in the queue beside its content, in bytes: roughly what it takes in memory.
 const OPERATION_BYTES: usize = 256;
+
+/// Bytes of changed rows at which a group is large enough; the rest waits for the next one.
+const GROUP_BYTES: usize = 4 << 20;
 
 /// The way to the committer's thread. Dropping it stops the thread after what was taken.
 pub(super) struct Committer {
@@ -181,10 +185,9 @@ impl Drop for Ended {
 
 fn run(rows: Arc<dyn Rows>, ended: &Ended) {
     let mut failure: Option<StoreError> = None;
-    while let Some(jobs) = ended.shared.take() {
-        if failure.is_none() {
-            failure = commit_group(&*rows, jobs);
-            continue;
+    while let Some(mut jobs) = ended.shared.take() {
+        while failure.is_none() && !jobs.is_empty() {
+            failure = commit_group(&*rows, &mut jobs);
         }
         for (job, error) in jobs.into_iter().zip(failure.iter().cycle()) {
             job.done.call(Err(error.clone()));
@@ -192,16 +195,23 @@ fn run(rows: Arc<dyn Rows>, ended: &Ended) {
     }
 }
 
-/// Decides, makes durable, answers. Returns why nothing more can be committed, if so.
-fn commit_group(rows: &dyn Rows, jobs: VecDeque<Job>) -> Option<StoreError> {
+/// Decides the first of `waiting`, makes them durable, answers. Returns why nothing more can be committed, if so.
+fn commit_group(rows: &dyn Rows, waiting: &mut VecDeque<Job>) -> Option<StoreError> {
     let mut view = View::new(rows);
-    let decided: Vec<Result<Committed, StoreError>> =
-        jobs.iter().map(|job| sequencer::decide(&mut view, &job.batch)).collect();
+    let mut decided: Vec<Result<Committed, StoreError>> = Vec::with_capacity(waiting.len());
+    for job in &*waiting {
+        decided.push(sequencer::decide(&mut view, &job.batch));
+        if view.bytes() >= GROUP_BYTES {
+            break;
+        }
+    }
     let changes = view.into_changes();
     // Without changes every answer rests on groups that are durable already.
     let applied = if changes.is_empty() { Ok(()) } else { rows.apply(changes) };
-    for (job, decided) in jobs.into_iter().zip(decided) {
+    let group: Vec<Job> = waiting.drain(..decided.len()).collect();
+    for (job, decided) in group.into_iter().zip(decided) {
         job.done.call(applied.clone().and(decided));
     }
-    applied.err()
+    // A full disk passes: nothing was written, and the next group may find room.
+    applied.err().filter(|error| !matches!(error, StoreError::Full(_)))
 }

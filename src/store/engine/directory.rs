@@ -1,4 +1,4 @@
-//! The data directory: `LOCK` (one process), `FORMAT` (one version), and `sled/`.
+//! The data directory: `LOCK` (one process), `FORMAT` (one version), `journal/` and `sled/`.
 
 use std::fs::File;
 use std::io;
@@ -8,7 +8,7 @@ use super::files::Files;
 use crate::store::StoreError;
 
 /// The format this build reads and writes.
-pub(super) const FORMAT: u32 = 1;
+pub(super) const FORMAT: u32 = 2;
 
 /// A data directory that is ours for as long as this value lives.
 pub(super) struct Directory {
@@ -37,6 +37,11 @@ impl Directory {
         self.path.join("sled")
     }
 
+    /// Where the journal's files are.
+    pub(super) fn journal(&self) -> PathBuf {
+        self.path.join("journal")
+    }
+
     /// Whether rows were ever kept here.
     pub(super) fn is_new(&self, files: &dyn Files) -> Result<bool, StoreError> {
         let sled = self.sled();
@@ -47,8 +52,8 @@ impl Directory {
         }
     }
 
-    /// Where sled's files are made the first time. They get their place when they are whole: a crash during the first
-    /// start leaves a directory that the second start can use.
+    /// Where sled's files are made the first time. They get their place when they and the journal are whole: a crash
+    /// during the first start leaves a directory that the second start can use.
     pub(super) fn nursery(&self, files: &dyn Files) -> Result<PathBuf, StoreError> {
         let nursery = self.path.join("sled.new");
         match files.remove_directory(&nursery) {

@@ -1,11 +1,11 @@
-//! Rows in sled, on stable storage when `apply` returns.
+//! Rows in sled: what the journal spilled, on stable storage once `sync` returns.
 //!
-//! sled's own `flush` ends in `sync_file_range`, which survives a killed process but not a power loss; so each group
+//! sled's own `flush` ends in `sync_file_range`, which survives a killed process but not a power loss; so each spill
 //! ends in an `fdatasync` on a descriptor of our own. Its periodic flusher is off and `flush_async` is never called:
 //! concurrent flushes deadlock. All writes come from one thread.
 
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use bytes::Bytes;
 
 use super::directory::{Directory, failed};
 use super::files::Files;
-use super::view::{Changes, Rows, Scan};
+use super::view::Scan;
 use crate::store::StoreError;
 
 /// How often opening is tried while the sled of a store that this process just closed gives its files free.
@@ -32,31 +32,40 @@ pub(super) struct Disk {
 }
 
 impl Disk {
-    /// Opens the rows in a directory, making them if they are not there.
+    /// Makes sled's files of a new store.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`].
+    pub(super) fn create(path: &Path, cache_bytes: u64) -> Result<(), StoreError> {
+        open_database(path, cache_bytes).map(drop)
+    }
+
+    /// Opens the rows in a directory.
     ///
     /// # Errors
     /// [`StoreError::Corrupt`] when sled finds its files damaged, [`StoreError::Io`].
     pub(super) fn open(files: Arc<dyn Files>, directory: Directory, cache_bytes: u64) -> Result<Disk, StoreError> {
-        if directory.is_new(&*files)? {
-            let nursery = directory.nursery(&*files)?;
-            drop(open_database(&nursery, cache_bytes)?);
-            directory.adopt(&*files, &nursery)?;
-        }
-        let (database, tree) = open_database(&directory.sled(), cache_bytes)?;
         let path = directory.sled().join("db");
         let data = files.open(&path).map_err(|error| failed(&path, &error))?;
+        files.settle(&data).map_err(|error| failed(&path, &error))?;
+        let (database, tree) = open_database(&directory.sled(), cache_bytes)?;
         directory.sync(&*files)?;
         Ok(Disk { tree, database, data, directory, files })
     }
-}
 
-impl Rows for Disk {
-    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
+    /// Where sled's files are.
+    pub(super) fn path(&self) -> PathBuf {
+        self.directory.sled()
+    }
+
+    /// The value under a key.
+    pub(super) fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
         let value = self.tree.get(key).map_err(translate)?;
         Ok(value.map(|value| Bytes::copy_from_slice(&value)))
     }
 
-    fn scan(&self, from: &[u8], end: &[u8]) -> Scan<'_> {
+    /// Rows with `from ≤ key < end`.
+    pub(super) fn scan(&self, from: &[u8], end: &[u8]) -> Scan<'_> {
         let copy = |row: sled::Result<(sled::IVec, sled::IVec)>| {
             let (key, value) = row.map_err(translate)?;
             Ok((Bytes::copy_from_slice(&key), Bytes::copy_from_slice(&value)))
@@ -64,15 +73,17 @@ impl Rows for Disk {
         Box::new(self.tree.range(from..end).map(copy))
     }
 
-    fn apply(&self, changes: Changes) -> Result<(), StoreError> {
-        let mut batch = sled::Batch::default();
-        for (key, value) in changes {
-            match value {
-                Some(value) => batch.insert(key, value),
-                None => batch.remove(key),
-            }
-        }
-        self.tree.apply_batch(batch).map_err(translate)?;
+    /// Writes a row, or deletes it; not on stable storage yet.
+    pub(super) fn write(&self, key: &[u8], value: Option<&[u8]>) -> Result<(), StoreError> {
+        match value {
+            Some(value) => self.tree.insert(key, value).map_err(translate)?,
+            None => self.tree.remove(key).map_err(translate)?,
+        };
+        Ok(())
+    }
+
+    /// Returns once everything written is on stable storage.
+    pub(super) fn sync(&self) -> Result<(), StoreError> {
         self.database.flush().map_err(translate)?;
         self.files.sync_data(&self.data).map_err(|error| failed(&self.directory.sled(), &error))
     }

@@ -3,10 +3,10 @@
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::FlockOperation;
+use rustix::fs::{Advice, FlockOperation};
 
 /// The file system.
 pub(super) trait Files: Send + Sync {
@@ -28,6 +28,19 @@ pub(super) trait Files: Send + Sync {
 
     /// Makes a new file with these bytes, on stable storage but for its name.
     fn create(&self, path: &Path, bytes: &[u8]) -> io::Result<()>;
+
+    /// Fills `bytes` from an offset of an open file; [`io::ErrorKind::UnexpectedEof`] when there are fewer.
+    fn read_at(&self, file: &File, offset: u64, bytes: &mut [u8]) -> io::Result<()>;
+
+    /// Writes at an offset of an open file.
+    fn write_at(&self, file: &File, offset: u64, bytes: &[u8]) -> io::Result<()>;
+
+    /// Makes what is read of a file what the disk has: brings there what the system holds back, then forgets what the
+    /// system remembers, which after a failed sync may never have got there.
+    fn settle(&self, file: &File) -> io::Result<()>;
+
+    /// Bytes that may still be written to the file system a path is on.
+    fn free_space(&self, path: &Path) -> io::Result<u64>;
 
     /// Gives a file another name.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
@@ -84,6 +97,25 @@ impl Files for SystemFiles {
         let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
         file.write_all(bytes)?;
         file.sync_all()
+    }
+
+    fn read_at(&self, file: &File, offset: u64, bytes: &mut [u8]) -> io::Result<()> {
+        file.read_exact_at(bytes, offset)
+    }
+
+    fn write_at(&self, file: &File, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        file.write_all_at(bytes, offset)
+    }
+
+    fn settle(&self, file: &File) -> io::Result<()> {
+        file.sync_data()?;
+        rustix::fs::fadvise(file, 0, None, Advice::DontNeed)?;
+        Ok(())
+    }
+
+    fn free_space(&self, path: &Path) -> io::Result<u64> {
+        let found = rustix::fs::statvfs(path)?;
+        Ok(found.f_bavail.saturating_mul(found.f_frsize))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {

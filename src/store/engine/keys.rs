@@ -24,6 +24,8 @@ enum Table {
     /// Where in an inbox the newest receipt of one kind, conversation and user is.
     Newest = 11,
     Body = 12,
+    /// The newest segment of the journal that is in sled; written by the spill alone.
+    Spilled = 13,
 }
 
 /// Answers lie in a ring: a new one takes the place of the one it pushes out.
@@ -52,6 +54,10 @@ fn named(table: Table, app: AppId, name: &str) -> Key {
 
 pub(super) fn last_app() -> Key {
     vec![Table::LastApp as u8]
+}
+
+pub(super) fn spilled() -> Key {
+    vec![Table::Spilled as u8]
 }
 
 pub(super) fn app_name(name: &str) -> Key {

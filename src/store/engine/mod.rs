@@ -1,4 +1,4 @@
-//! The sled engine: everything on disk, one thread that commits.
+//! The engine: a journal in front of sled, one thread that commits.
 //!
 //! # Layout
 //! - this file: opening, and the `Store` that the others make up
@@ -7,7 +7,8 @@
 //! - `view`: a group's changes over the durable rows, and `view::Rows`, the seam to what keeps them
 //! - `records`, `keys`: what rows look like
 //! - `reads`: reads beside the committer
-//! - `disk`: rows in sled, and what makes them durable
+//! - `journal`: what makes groups durable, and the rows that are not in sled yet
+//! - `disk`: rows in sled
 //! - `verify`: whether the rows are sound
 //! - `directory`, `files`: the data directory and the file system
 
@@ -15,6 +16,7 @@ mod committer;
 mod directory;
 mod disk;
 mod files;
+mod journal;
 mod keys;
 mod reads;
 mod records;
@@ -33,6 +35,7 @@ use self::committer::{Committer, Done};
 use self::directory::Directory;
 use self::disk::Disk;
 use self::files::{Files, SystemFiles};
+use self::journal::{Journal, JournalConfig};
 pub use self::verify::Verified;
 use self::view::Rows;
 use super::{App, Batch, Completion, Page, ReadLimit, Store, StoreError, User};
@@ -47,13 +50,35 @@ pub struct EngineConfig {
     pub cache_bytes: u64,
     /// How much may wait for the committer, in bytes of operations; above it `commit` waits.
     pub queue_bytes: usize,
+    /// Bytes of a journal segment. What a full segment holds takes up to about three times that in memory until it is
+    /// in sled.
+    pub segment_bytes: usize,
+    /// Journal segments at most; two at least. When all are full, commits wait until one is in sled.
+    pub segments: usize,
+    /// Free space on the disk, in bytes, below which commits are refused rather than sled driven against the wall.
+    pub reserve_bytes: u64,
+    /// Random bytes, new at each opening: they keep anybody from sending content that looks like the journal's own.
+    pub salt: u64,
 }
 
 impl EngineConfig {
-    /// A cache of 64 MiB and a queue of 16 MiB.
+    /// A cache of 64 MiB, a queue of 16 MiB, four segments of 32 MiB and a reserve of 64 MiB; no salt.
     #[must_use]
     pub fn new(path: &Path) -> Self {
-        EngineConfig { path: path.to_owned(), cache_bytes: 64 << 20, queue_bytes: 16 << 20 }
+        EngineConfig {
+            path: path.to_owned(),
+            cache_bytes: 64 << 20,
+            queue_bytes: 16 << 20,
+            segment_bytes: 32 << 20,
+            segments: 4,
+            reserve_bytes: 64 << 20,
+            salt: 0,
+        }
+    }
+
+    fn journal(&self) -> JournalConfig {
+        let EngineConfig { segment_bytes, segments, reserve_bytes, salt, .. } = *self;
+        JournalConfig { segment_bytes, segments, reserve_bytes, salt }
     }
 }
 
@@ -76,7 +101,15 @@ impl Engine {
 
     fn open_with(config: &EngineConfig, files: Arc<dyn Files>) -> Result<Engine, StoreError> {
         let directory = Directory::open(&*files, &config.path)?;
-        let rows: Arc<dyn Rows> = Arc::new(Disk::open(files, directory, config.cache_bytes)?);
+        if directory.is_new(&*files)? {
+            let nursery = directory.nursery(&*files)?;
+            Disk::create(&nursery, config.cache_bytes)?;
+            Journal::create(&*files, &directory.journal(), &config.journal())?;
+            directory.adopt(&*files, &nursery)?;
+        }
+        let journal = directory.journal();
+        let disk = Disk::open(Arc::clone(&files), directory, config.cache_bytes)?;
+        let rows: Arc<dyn Rows> = Arc::new(Journal::open(files, disk, journal, config.journal())?);
         let committer = Committer::start(Arc::clone(&rows), config.queue_bytes)?;
         Ok(Engine { committer, rows: RwLock::new(Some(rows)) })
     }

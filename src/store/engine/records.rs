@@ -31,6 +31,8 @@ pub(super) struct UserRow {
     pub head: Position,
     /// Every entry up to here was confirmed by some device, or expired.
     pub confirmed: Position,
+    /// Every entry up to here is gone.
+    pub trimmed: Position,
     /// Message entries in the inbox.
     pub messages: u64,
     /// Oldest first.
@@ -273,6 +275,7 @@ impl Record for UserRow {
         out.text(&self.name);
         out.u64(self.head.0);
         out.u64(self.confirmed.0);
+        out.u64(self.trimmed.0);
         out.u64(self.messages);
         // Both are bounded far below 65,536.
         out.u16(self.devices.len() as u16);
@@ -288,10 +291,10 @@ impl Record for UserRow {
 
     fn read(from: &mut Reader<'_>) -> Option<Self> {
         let (name, head, confirmed) = (from.text()?, Position(from.u64()?), Position(from.u64()?));
-        let messages = from.u64()?;
+        let (trimmed, messages) = (Position(from.u64()?), from.u64()?);
         let devices = (0..from.u16()?).map(|_| from.u64().map(DeviceId)).collect::<Option<_>>()?;
         let codes = (0..from.u16()?).map(|_| Some((from.array()?, from.u64()?))).collect::<Option<_>>()?;
-        Some(UserRow { name, head, confirmed, messages, devices, codes })
+        Some(UserRow { name, head, confirmed, trimmed, messages, devices, codes })
     }
 }
 

@@ -1,11 +1,17 @@
 //! What only a store on disk can get wrong. The rules that every store keeps are in the conformance suite.
 
 pub mod audit;
+mod crashes;
+mod damage;
 mod durability;
+mod faulty;
+mod kill;
 mod opening;
+mod pressure;
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, channel};
@@ -21,7 +27,11 @@ struct TestFiles {
     syncs: AtomicUsize,
     fail: AtomicBool,
     held: Mutex<bool>,
+    /// Whether only syncs of sled's file are held up.
+    only_sled: AtomicBool,
     released: Condvar,
+    /// The disk says that it has no free space.
+    full: AtomicBool,
 }
 
 impl TestFiles {
@@ -35,6 +45,11 @@ impl TestFiles {
 
     fn hold(&self) {
         *self.held.lock().unwrap() = true;
+    }
+
+    fn hold_sled(&self) {
+        self.only_sled.store(true, Ordering::SeqCst);
+        self.hold();
     }
 
     fn release(&self) {
@@ -68,6 +83,22 @@ impl Files for TestFiles {
         SystemFiles.create(path, bytes)
     }
 
+    fn read_at(&self, file: &File, offset: u64, bytes: &mut [u8]) -> io::Result<()> {
+        SystemFiles.read_at(file, offset, bytes)
+    }
+
+    fn write_at(&self, file: &File, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        SystemFiles.write_at(file, offset, bytes)
+    }
+
+    fn settle(&self, file: &File) -> io::Result<()> {
+        SystemFiles.settle(file)
+    }
+
+    fn free_space(&self, path: &Path) -> io::Result<u64> {
+        if self.full.load(Ordering::SeqCst) { Ok(0) } else { SystemFiles.free_space(path) }
+    }
+
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         SystemFiles.rename(from, to)
     }
@@ -85,7 +116,9 @@ impl Files for TestFiles {
     }
 
     fn sync_data(&self, file: &File) -> io::Result<()> {
-        drop(self.released.wait_while(self.held.lock().unwrap(), |held| *held).unwrap());
+        if !self.only_sled.load(Ordering::SeqCst) || path_of(file).ends_with("sled/db") {
+            drop(self.released.wait_while(self.held.lock().unwrap(), |held| *held).unwrap());
+        }
         if self.fail.load(Ordering::SeqCst) {
             return Err(io::Error::other("the disk is gone"));
         }
@@ -100,7 +133,7 @@ impl Files for TestFiles {
 }
 
 fn config(path: &Path) -> EngineConfig {
-    EngineConfig { cache_bytes: 4 << 20, ..EngineConfig::new(path) }
+    EngineConfig { cache_bytes: 4 << 20, segment_bytes: 1 << 20, ..EngineConfig::new(path) }
 }
 
 fn open(path: &Path) -> Result<Engine, StoreError> {
@@ -120,6 +153,23 @@ fn making(app: &str) -> Batch {
 fn reporting() -> (Completion, Receiver<Result<Committed, StoreError>>) {
     let (told, result) = channel();
     (Box::new(move |committed| told.send(committed).expect("somebody listens")), result)
+}
+
+fn path_of(file: &File) -> PathBuf {
+    fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd())).expect("the path of a descriptor")
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let path = entry.unwrap().path();
+        let target = to.join(path.file_name().unwrap());
+        if path.is_dir() {
+            copy(&path, &target);
+        } else {
+            fs::copy(&path, &target).unwrap();
+        }
+    }
 }
 
 fn block_on<T>(future: impl Future<Output = T>) -> T {

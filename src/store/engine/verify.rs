@@ -190,7 +190,8 @@ impl Inspection<'_, '_> {
         let (mut messages, mut last_seq) = (0, BTreeMap::new());
         for (key, entry) in inbox {
             let position = keys::position_of(&key).unwrap_or_default();
-            self.check(position <= row.head, || format!("user {user}: entry {position} is above the inbox's head"));
+            let within = position > row.trimmed && position <= row.head;
+            self.check(within, || format!("user {user}: entry {position} is outside the inbox"));
             match entry.content {
                 EntryContent::Message(message) => {
                     messages += 1;

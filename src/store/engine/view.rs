@@ -27,7 +27,8 @@ pub(super) trait Rows: Send + Sync {
     /// Rows with `from ≤ key < end`.
     fn scan(&self, from: &[u8], end: &[u8]) -> Scan<'_>;
 
-    /// Writes a group; when it returns `Ok`, the group is on stable storage. After an error nothing more is applied.
+    /// Writes a group; when it returns `Ok`, the group is on stable storage. After [`StoreError::Full`] nothing of it is
+    /// there and later groups may fit; after any other error nothing more is applied.
     fn apply(&self, changes: Changes) -> Result<(), StoreError>;
 }
 
@@ -37,6 +38,8 @@ pub(super) struct View<'a> {
     changes: Changes,
     /// What each change replaced, oldest first: the outer `None` says that the group had not touched the key.
     undo: Vec<(Key, Option<Option<Vec<u8>>>)>,
+    /// Of all changes ever made, also of those replaced or taken back.
+    bytes: usize,
 }
 
 /// A moment to go back to.
@@ -45,7 +48,7 @@ pub(super) struct Mark(usize);
 
 impl<'a> View<'a> {
     pub(super) fn new(rows: &'a dyn Rows) -> Self {
-        View { rows, changes: Changes::new(), undo: Vec::new() }
+        View { rows, changes: Changes::new(), undo: Vec::new(), bytes: 0 }
     }
 
     pub(super) fn get<R: Record>(&self, key: &[u8]) -> Result<Option<R>, StoreError> {
@@ -66,6 +69,7 @@ impl<'a> View<'a> {
     }
 
     fn change(&mut self, key: Key, value: Option<Vec<u8>>) {
+        self.bytes += key.len() + value.as_ref().map_or(0, Vec::len);
         let replaced = self.changes.insert(key.clone(), value);
         self.undo.push((key, replaced));
     }
@@ -115,6 +119,11 @@ impl<'a> View<'a> {
                 None => break,
             };
         }
+    }
+
+    /// Bytes of the changes, at least what they will take.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// What the group changes, once it is decided.

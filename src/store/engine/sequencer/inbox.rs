@@ -106,15 +106,17 @@ impl Deciding<'_, '_> {
         Ok(())
     }
 
-    /// Forgets what every device has passed.
+    /// Forgets what every device has passed. What was forgotten before is not walked again: just after, its deleted rows
+    /// would all be in the way.
     pub(super) fn trim(&mut self, user: UserId) -> Result<(), StoreError> {
         let mut row = self.known_user(user)?;
         let devices = self.devices(user, &row)?;
         let Some(passed) = devices.iter().map(|(_, device)| device.cursor).min() else { return Ok(()) };
-        let entries = self.entries(user, Position(0), passed)?;
-        if entries.is_empty() {
+        if passed <= row.trimmed {
             return Ok(());
         }
+        let entries = self.entries(user, row.trimmed, passed)?;
+        row.trimmed = passed;
         for (position, content) in entries {
             self.view.delete(keys::entry(self.app, user, position));
             match content {

@@ -1,14 +1,12 @@
 //! Durable, then answered.
 
-use std::fs;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{TryRecvError, channel};
 use std::time::Duration;
 
 use futures_util::FutureExt;
 
-use super::{Engine, EngineConfig, TestFiles, block_on, config, making, open, open_with, reporting};
+use super::{Engine, EngineConfig, TestFiles, block_on, config, copy, making, open, open_with, reporting};
 use crate::store::conformance::world::World;
 use crate::store::{Operation, Outcome, Store, StoreError, commit_and_wait};
 
@@ -107,19 +105,6 @@ fn what_was_acked_is_in_a_copy_of_the_files_taken_at_that_moment() {
         let after_crash = World::around(Arc::new(open(&copies.path().join(id.to_string())).expect("opens")));
         assert_eq!(after_crash.inbox(&bob).len(), id * 20);
         assert_eq!(after_crash.attach("alice", "phone").highest_send_id.0, id as u64 * 20);
-    }
-}
-
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let path = entry.unwrap().path();
-        let target = to.join(path.file_name().unwrap());
-        if path.is_dir() {
-            copy(&path, &target);
-        } else {
-            fs::copy(&path, &target).unwrap();
-        }
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::super::{keys, records};
 use super::{Engine, EngineConfig, block_on, making, open};
 use crate::ids::{AppId, ConversationId, DeviceId, Position, SendId, Seq, UserId};
-use crate::store::conformance::world::World;
+use crate::store::conformance::world::{World, tiny};
 use crate::store::{Answer, Outcome, ReadLimit, Store, StoreError, commit_and_wait};
 
 #[test]
@@ -33,9 +33,9 @@ fn another_format_is_refused_and_left_alone() {
     let directory = tempfile::tempdir().unwrap();
     drop(open(directory.path()).unwrap());
     let format = directory.path().join("FORMAT");
-    assert_eq!(fs::read_to_string(&format).unwrap(), "1\n");
-    fs::write(&format, "2\n").unwrap();
-    assert!(matches!(open(directory.path()), Err(StoreError::Format { found: 2, expected: 1 })));
+    assert_eq!(fs::read_to_string(&format).unwrap(), "2\n");
+    fs::write(&format, "3\n").unwrap();
+    assert!(matches!(open(directory.path()), Err(StoreError::Format { found: 3, expected: 2 })));
     fs::write(&format, "two").unwrap();
     assert!(matches!(open(directory.path()), Err(StoreError::Corrupt(_))));
     fs::remove_file(&format).unwrap();
@@ -43,7 +43,7 @@ fn another_format_is_refused_and_left_alone() {
         matches!(open(directory.path()), Err(StoreError::Corrupt(_))),
         "rows without a format are no new directory"
     );
-    fs::write(&format, "1\n").unwrap();
+    fs::write(&format, "2\n").unwrap();
     open(directory.path()).expect("nothing was touched");
 }
 
@@ -79,14 +79,18 @@ fn a_closed_store_refuses_everything_and_gives_its_files_free() {
     open(directory.path()).expect("free, although the old handle still lives");
 }
 
-/// Alice sent bob two messages; then `damage` was done to the rows.
+/// Alice sent bob two messages, and so much happened since that no journal has them; then `damage` was done to the rows
+/// in sled.
 fn damaged(damage: impl FnOnce(&sled::Tree)) -> (tempfile::TempDir, World) {
     let directory = tempfile::tempdir().unwrap();
-    let world = World::around(Arc::new(open(directory.path()).unwrap()));
+    let world = World::around(Arc::new(Engine::open(&tiny(directory.path())).unwrap()));
     let alice = world.attach("alice", "phone");
     world.attach("bob", "phone");
     world.acked(&alice, 1, "bob", "one");
     world.acked(&alice, 2, "bob", "two");
+    for number in 0..120 {
+        world.app_named(&format!("another app, number {number}"));
+    }
     drop(world);
     let database = loop {
         if let Ok(database) = sled::open(directory.path().join("sled")) {
@@ -96,7 +100,7 @@ fn damaged(damage: impl FnOnce(&sled::Tree)) -> (tempfile::TempDir, World) {
     damage(&database.open_tree("rows").unwrap());
     database.flush().unwrap();
     drop(database);
-    let world = World::around(Arc::new(open(directory.path()).unwrap()));
+    let world = World::around(Arc::new(Engine::open(&tiny(directory.path())).unwrap()));
     (directory, world)
 }
 
@@ -147,7 +151,9 @@ fn damage_fails_the_batch_that_meets_it_without_a_trace_and_no_other() {
 #[test]
 fn large_messages_stay_out_of_files_that_nobody_syncs() {
     let directory = tempfile::tempdir().unwrap();
-    let world = World::around(Arc::new(Engine::open(&EngineConfig::new(directory.path())).unwrap()));
+    // Every message fills a segment and goes to sled.
+    let small = EngineConfig { segment_bytes: 64 << 10, segments: 2, ..EngineConfig::new(directory.path()) };
+    let world = World::around(Arc::new(Engine::open(&small).unwrap()));
     let alice = world.attach("alice", "phone");
     world.attach("bob", "phone");
     let text = "0123456789abcdef".repeat(60_000 / 16);

@@ -1,0 +1,264 @@
+//! What the journal holds when the store opens: replayed into tables, or refused with a report.
+//!
+//! The newest head says which segments are needed: all from its oldest to its own. Every one but the last must be sound
+//! up to its end record. In the last, what follows the last whole record is cut, since a crash tears at most the one
+//! record that nobody was answered for; a sound record behind an unsound one shows that it was no crash.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
+use std::sync::mpsc::{RecvTimeoutError, sync_channel};
+use std::sync::{Arc, atomic};
+use std::thread;
+use std::time::Duration;
+
+use super::super::directory::failed;
+use super::super::files::Files;
+use super::record::{self, ALIGNMENT, Next, Record, Seed};
+use super::segment::{FoundHead, HEAD_BYTES, Head, Slot};
+use super::table::Table;
+use super::{Active, Filled};
+use crate::store::StoreError;
+
+/// How often a long replay says how far it is.
+const PROGRESS_PAUSE: Duration = Duration::from_secs(1);
+
+/// The journal as it was found.
+pub(super) struct Found {
+    /// Segments up to here are only in sled.
+    pub spilled: u64,
+    /// Segments that are not in sled yet, oldest first.
+    pub filled: Vec<Filled>,
+    pub active: Active,
+    pub free: Vec<Slot>,
+}
+
+/// Reads the journal in a directory.
+///
+/// # Errors
+/// [`StoreError::Corrupt`] with a report, [`StoreError::Io`].
+pub(super) fn open(files: &dyn Files, directory: &Path) -> Result<Found, StoreError> {
+    let Heads { mut used, mut free, torn } = heads(files, directory)?;
+    let Some((_, &(newest, _))) = used.last_key_value() else {
+        return Err(damaged(directory, "no file of the journal is there beside existing data"));
+    };
+    let spilled = newest.oldest.saturating_sub(1);
+    let mut needed = used.split_off(&newest.oldest);
+    if let Some(missing) = (newest.oldest..newest.seed.number).find(|number| !needed.contains_key(number)) {
+        // It may have been in the file whose head is torn: that was free, so this segment and all before it are in sled.
+        let later = needed.split_off(&missing);
+        if torn.is_none() || later.len() as u64 != newest.seed.number - missing {
+            return Err(damaged(directory, &format!("segment {missing} is in none of the files")));
+        }
+        used.append(&mut needed);
+        needed = later;
+    }
+    free.extend(used.into_values().map(|(_, slot)| slot));
+
+    let mut segments = replay_all(files, needed.into_values().collect())?;
+    let Some(last) = segments.pop() else {
+        return Err(damaged(directory, "the newest head names no segment"));
+    };
+    let mut filled = Vec::new();
+    for segment in segments {
+        match segment.tail {
+            Tail::Ended(_) => filled.push(segment.into_filled()),
+            Tail::Open { offset } => return Err(unsound(&segment.slot.path, offset, segment.seed.number)),
+        }
+    }
+    let next = match last.tail {
+        Tail::Open { offset } if torn.is_none() => {
+            let active =
+                Active { slot: last.slot, seed: last.seed, offset, table: Arc::new(last.table), appended: false };
+            return Ok(Found { spilled, filled, active, free });
+        }
+        Tail::Open { .. } => None,
+        Tail::Ended(next) => Some(next),
+    };
+    if let Some(torn) = torn {
+        if next.map(|next| next.slot) != Some(torn.id) {
+            return Err(damaged(&torn.path, "its head is not what was written"));
+        }
+        free.push(torn);
+    }
+    let Some(next) = next else { return Err(damaged(directory, "the newest segment has no end")) };
+    filled.push(last.into_filled());
+    let active = go_on(files, next, &mut filled, &mut free)?;
+    Ok(Found { spilled, filled, active, free })
+}
+
+/// Whether a directory holds no record: a first start that was cut short leaves that much.
+///
+/// # Errors
+/// [`StoreError::Io`].
+pub(super) fn is_unused(files: &dyn Files, directory: &Path) -> Result<bool, StoreError> {
+    let found = match files.list(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(true),
+        found => found.map_err(|error| failed(directory, &error))?,
+    };
+    for path in found {
+        let bytes = files.read(&path).map_err(|error| failed(&path, &error))?.unwrap_or_default();
+        if bytes.iter().skip(HEAD_BYTES).any(|byte| *byte != 0) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Begins the segment after the last one, which has ended: the store stopped before the new head was written.
+fn go_on(files: &dyn Files, next: Next, filled: &mut Vec<Filled>, free: &mut Vec<Slot>) -> Result<Active, StoreError> {
+    // The slot was free when the end was written: if a segment is in it, that one and all before it are in sled.
+    if let Some(spilled) = filled.iter().position(|segment| segment.slot.id == next.slot) {
+        free.extend(filled.drain(..=spilled).map(|segment| segment.slot));
+    }
+    let (Some(oldest), Some(last)) = (filled.first(), filled.last()) else {
+        return Err(StoreError::Corrupt("the journal goes on in the file that it ends in".into()));
+    };
+    let Some(at) = free.iter().position(|slot| slot.id == next.slot) else {
+        return Err(damaged(&last.slot.path, &format!("it goes on in file {}, which is missing", next.slot)));
+    };
+    let slot = free.swap_remove(at);
+    let seed = Seed { number: last.number + 1, salt: next.salt };
+    // Records come after a head that is on stable storage.
+    if has_records(&read(files, &slot)?, seed, HEAD_BYTES) {
+        return Err(damaged(&slot.path, &format!("it has records of segment {} and not its head", seed.number)));
+    }
+    Active::begin(files, slot, seed, oldest.number)
+}
+
+struct Heads {
+    /// By segment.
+    used: BTreeMap<u64, (Head, Slot)>,
+    free: Vec<Slot>,
+    /// With an unsound head: one that was being written, or damage.
+    torn: Option<Slot>,
+}
+
+fn heads(files: &dyn Files, directory: &Path) -> Result<Heads, StoreError> {
+    let mut heads = Heads { used: BTreeMap::new(), free: Vec::new(), torn: None };
+    for slot in slots(files, directory)? {
+        let path = slot.path.clone();
+        match head(files, &slot)? {
+            FoundHead::NeverUsed => heads.free.push(slot),
+            FoundHead::Used(head) if head.slot == slot.id => {
+                let number = head.seed.number;
+                if let Some((_, other)) = heads.used.insert(number, (head, slot)) {
+                    return Err(damaged(&path, &format!("segment {number} is also in {}", other.path.display())));
+                }
+            }
+            FoundHead::Used(head) => {
+                return Err(damaged(&path, &format!("this file was written as number {}", head.slot)));
+            }
+            FoundHead::Damaged if heads.torn.is_none() && slot.length >= HEAD_BYTES => heads.torn = Some(slot),
+            FoundHead::Damaged => return Err(damaged(&path, "its head is not what was written")),
+        }
+    }
+    Ok(heads)
+}
+
+/// Every slot, settled: what is read of it is what the disk has.
+fn slots(files: &dyn Files, directory: &Path) -> Result<Vec<Slot>, StoreError> {
+    let mut slots = Vec::new();
+    for path in files.list(directory).map_err(|error| failed(directory, &error))? {
+        if path.extension().is_some_and(|extension| extension == "new") {
+            files.remove(&path).map_err(|error| failed(&path, &error))?;
+        } else if let Some(id) = Slot::id_of(&path) {
+            slots.push(Slot::open(files, &path, id).map_err(|error| failed(&path, &error))?);
+        }
+    }
+    Ok(slots)
+}
+
+fn head(files: &dyn Files, slot: &Slot) -> Result<FoundHead, StoreError> {
+    let mut bytes = [0; HEAD_BYTES];
+    if slot.length < HEAD_BYTES {
+        return Ok(FoundHead::Damaged);
+    }
+    files.read_at(&slot.file, 0, &mut bytes).map_err(|error| failed(&slot.path, &error))?;
+    Ok(Head::read(&bytes))
+}
+
+struct Segment {
+    slot: Slot,
+    seed: Seed,
+    table: Table,
+    tail: Tail,
+}
+
+impl Segment {
+    fn into_filled(self) -> Filled {
+        Filled { number: self.seed.number, slot: self.slot, table: Arc::new(self.table) }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Tail {
+    /// The next record goes here.
+    Open {
+        offset: usize,
+    },
+    Ended(Next),
+}
+
+/// Replays segments, oldest first; says how far it is if it takes long.
+fn replay_all(files: &dyn Files, needed: Vec<(Head, Slot)>) -> Result<Vec<Segment>, StoreError> {
+    let of = needed.len();
+    let done = atomic::AtomicUsize::new(0);
+    let (finished, wait) = sync_channel::<()>(0);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let wait = wait;
+            while wait.recv_timeout(PROGRESS_PAUSE) == Err(RecvTimeoutError::Timeout) {
+                let done = done.load(atomic::Ordering::Relaxed);
+                tracing::info!(done, of, "reading what the journal's segments hold");
+            }
+        });
+        let replayed = needed.into_iter().map(|(head, slot)| {
+            let (table, tail) = replay(&read(files, &slot)?, head.seed, &slot.path)?;
+            done.fetch_add(1, atomic::Ordering::Relaxed);
+            Ok(Segment { slot, seed: head.seed, table, tail })
+        });
+        let replayed = replayed.collect();
+        drop(finished);
+        replayed
+    })
+}
+
+fn replay(bytes: &[u8], seed: Seed, path: &Path) -> Result<(Table, Tail), StoreError> {
+    let table = Table::default();
+    let mut offset = HEAD_BYTES;
+    while let Some((record, next)) = record::read(bytes, seed, offset) {
+        match record {
+            Record::Group(payload) => {
+                table.insert(record::rows(payload).ok_or_else(|| unsound(path, offset, seed.number))?);
+            }
+            Record::End(next) => return Ok((table, Tail::Ended(next))),
+        }
+        offset = next;
+    }
+    if has_records(bytes, seed, offset) {
+        return Err(unsound(path, offset, seed.number));
+    }
+    Ok((table, Tail::Open { offset }))
+}
+
+/// Whether there is a sound record anywhere from `offset` on.
+fn has_records(bytes: &[u8], seed: Seed, offset: usize) -> bool {
+    (offset..bytes.len()).step_by(ALIGNMENT).any(|offset| record::read(bytes, seed, offset).is_some())
+}
+
+fn read(files: &dyn Files, slot: &Slot) -> Result<Vec<u8>, StoreError> {
+    Ok(files.read(&slot.path).map_err(|error| failed(&slot.path, &error))?.unwrap_or_default())
+}
+
+fn unsound(path: &Path, offset: usize, number: u64) -> StoreError {
+    damaged(path, &format!("the record at byte {offset} (segment {number}) is not what was written"))
+}
+
+pub(super) fn damaged(path: &Path, what: &str) -> StoreError {
+    StoreError::Corrupt(format!(
+        "{}: {what}; no crash does this. Nothing was changed: keep a copy of the data directory, check the disk, and \
+         restore a backup",
+        path.display()
+    ))
+}

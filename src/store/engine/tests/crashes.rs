@@ -1,0 +1,175 @@
+//! Whatever stops the store at whatever moment: everything answered is there, nothing is half there, and it goes on.
+
+use std::io::ErrorKind;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::faulty::{Fault, FaultyFiles, Image, Unsynced};
+use super::{Engine, block_on};
+use crate::store::conformance::histories::{History, contents};
+use crate::store::conformance::world::{World, tiny};
+use crate::store::{Store, StoreError, commit_and_wait};
+
+/// More cases than the usual: `POSTRIDER_TEST_CASES=20` runs twenty times as many.
+fn cases(usual: usize) -> usize {
+    let times = std::env::var("POSTRIDER_TEST_CASES").ok().and_then(|times| times.parse().ok()).unwrap_or(1);
+    usual * times
+}
+
+/// Opens what a crash left after `answered` batches: it must hold those, perhaps the one that was on its way, and
+/// nothing else; and the history goes on from there as if nothing had happened.
+fn check(directory: &Path, history: &History, answered: usize, moment: &str) {
+    let engine = match Engine::open(&tiny(directory)) {
+        Ok(engine) => Arc::new(engine),
+        Err(error) => panic!("{moment}: {error}"),
+    };
+    let mut world = World::around(Arc::<Engine>::clone(&engine));
+    super::audit::audit(&engine);
+    let found = contents(&mut world);
+    let known =
+        (answered..history.contents.len().min(answered + 2)).find(|&batches| history.contents[batches] == found);
+    let Some(batches) = known else {
+        panic!("{moment}: after {answered} batches, expected\n{}\nand found\n{found}", history.contents[answered]);
+    };
+    for next in batches..history.batches.len().min(batches + 2) {
+        assert_eq!(world.commit(history.batches[next].clone()), history.committed[next], "{moment}");
+    }
+}
+
+fn check_image(image: &Image, history: &History, unsynced: Unsynced) {
+    let directory = tempfile::tempdir().unwrap();
+    image.restore(directory.path(), unsynced);
+    check(directory.path(), history, image.answered, &format!("{} ({unsynced:?})", image.moment));
+}
+
+/// Runs a history until a batch fails; returns why.
+fn run(engine: &Engine, history: &History, files: &FaultyFiles) -> Option<StoreError> {
+    let answered = files.answered.load(Ordering::SeqCst);
+    for batch in &history.batches[answered..] {
+        if let Err(error) = block_on(commit_and_wait(engine, batch.clone())) {
+            return Some(error);
+        }
+        files.answered.fetch_add(1, Ordering::SeqCst);
+    }
+    None
+}
+
+/// Numbers that are the same every time.
+fn dice(seed: u64) -> impl Iterator<Item = u64> {
+    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    std::iter::repeat_with(move || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state
+    })
+}
+
+#[test]
+fn a_power_cut_at_any_moment_loses_nothing_that_was_answered() {
+    for number in 0..cases(1) {
+        let history = History::new(number, 160);
+        let directory = tempfile::tempdir().unwrap();
+        let files = FaultyFiles::new(directory.path());
+        files.record();
+        let engine = Engine::open_with(&tiny(directory.path()), Arc::<FaultyFiles>::clone(&files)).unwrap();
+        assert!(run(&engine, &history, &files).is_none());
+        block_on(engine.close()).unwrap();
+        let images = files.images();
+        let spilled = images.iter().filter(|image| image.moment == "after sync sled/db").count();
+        assert!(spilled >= 5, "only {spilled} spills: the test would prove little");
+        let mut dice = dice(number as u64 + 1);
+        for image in &images {
+            let unsynced = match dice.next().unwrap_or(0) % 4 {
+                0 => Unsynced::Kept,
+                1 => Unsynced::Lost,
+                _ => Unsynced::Torn(dice.next().unwrap_or(0)),
+            };
+            check_image(image, &history, unsynced);
+        }
+    }
+}
+
+#[test]
+fn a_power_cut_during_a_restart_is_like_any_other() {
+    let history = History::new(3, 120);
+    let directory = tempfile::tempdir().unwrap();
+    let files = FaultyFiles::new(directory.path());
+    let engine = Engine::open_with(&tiny(directory.path()), Arc::<FaultyFiles>::clone(&files)).unwrap();
+    files.record();
+    assert!(run(&engine, &history, &files).is_none());
+    drop(engine);
+    let mut dice = dice(7);
+    let images = files.images();
+    for image in images.iter().step_by(images.len() / cases(12)) {
+        let directory = tempfile::tempdir().unwrap();
+        image.restore(directory.path(), Unsynced::Torn(dice.next().unwrap_or(0)));
+        let mut first = dice.next().unwrap_or(0) % 3;
+        let files = FaultyFiles::new(directory.path());
+        files.adopt_sled();
+        files.record();
+        let engine = Engine::open_with(&tiny(directory.path()), Arc::<FaultyFiles>::clone(&files)).unwrap();
+        let mut world = World::around(Arc::new(engine));
+        let found = contents(&mut world);
+        let answered = (image.answered..).find(|&batches| history.contents[batches] == found).expect("its state");
+        assert!(answered <= image.answered + 1);
+        drop(world);
+        for mut again in files.images() {
+            first += 1;
+            if first.is_multiple_of(3) {
+                again.answered = answered;
+                check_image(&again, &history, Unsynced::Torn(dice.next().unwrap_or(0)));
+            }
+        }
+    }
+}
+
+/// Runs a history in which the `nth` call fails, and looks at what is left.
+fn fails_at(history: &History, nth: usize, fault: Fault, for_good: bool) {
+    let moment = format!("{fault:?} at call {nth}");
+    let directory = tempfile::tempdir().unwrap();
+    let files = FaultyFiles::new(directory.path());
+    let engine = Engine::open_with(&tiny(directory.path()), Arc::<FaultyFiles>::clone(&files)).unwrap();
+    files.fail_at(nth, fault, for_good);
+    let failed = run(&engine, history, &files);
+    if let Some(StoreError::Io(_)) = failed {
+        let answered = files.answered.load(Ordering::SeqCst);
+        let refused = run(&engine, history, &files);
+        assert!(matches!(refused, Some(StoreError::Io(_))), "{moment}: it went on after {failed:?}");
+        assert_eq!(answered, files.answered.load(Ordering::SeqCst), "{moment}");
+    }
+    block_on(engine.list_apps()).expect("reads go on");
+    drop(engine);
+    check(directory.path(), history, files.answered.load(Ordering::SeqCst), &moment);
+}
+
+/// Calls that a whole history makes after it was opened.
+fn calls_of(history: &History) -> usize {
+    let directory = tempfile::tempdir().unwrap();
+    let files = FaultyFiles::new(directory.path());
+    let engine = Engine::open_with(&tiny(directory.path()), Arc::<FaultyFiles>::clone(&files)).unwrap();
+    let before = files.calls();
+    assert!(run(&engine, history, &files).is_none());
+    files.calls() - before
+}
+
+#[test]
+fn a_call_that_fails_costs_no_answer_and_nothing_is_answered_after_it() {
+    let history = History::new(5, 120);
+    let calls = calls_of(&history);
+    for nth in (1..=calls).step_by((calls / cases(20)).max(1)) {
+        fails_at(&history, nth, Fault::Error(ErrorKind::Other), false);
+        fails_at(&history, nth + 1, Fault::Short(ErrorKind::Other), true);
+    }
+}
+
+#[test]
+fn a_disk_that_fills_up_at_any_call_costs_no_answer() {
+    let history = History::new(6, 120);
+    let calls = calls_of(&history);
+    for nth in (1..=calls).step_by((calls / cases(20)).max(1)) {
+        fails_at(&history, nth, Fault::Short(ErrorKind::StorageFull), false);
+        fails_at(&history, nth + 1, Fault::Error(ErrorKind::StorageFull), true);
+    }
+}
