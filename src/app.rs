@@ -117,6 +117,8 @@ impl Server {
         let engine = EngineConfig {
             cache_bytes: config.store.cache_bytes,
             queue_bytes: usize::try_from(config.store.queue_bytes).unwrap_or(usize::MAX),
+            segment_bytes: usize::try_from(config.store.segment_bytes).unwrap_or(usize::MAX),
+            segments: config.store.segments as usize,
             salt: u64::from_le_bytes(clock.random_bytes()),
             ..EngineConfig::new(&data)
         };

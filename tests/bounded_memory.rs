@@ -9,8 +9,9 @@ use postrider_protocol::{frame, limits};
 
 use crate::support::{Raw, ServerProcess};
 
-/// Small caches, so that what is measured is what waits for somebody who does not read.
-const SMALL_CACHES: &str = "[store]\ncache_bytes = 4194304\nqueue_bytes = 4194304\n";
+/// Small caches and a small journal, so that what is measured is what waits for somebody who does not read.
+const SMALL_CACHES: &str =
+    "[store]\ncache_bytes = 4194304\nqueue_bytes = 4194304\nsegment_bytes = 1048576\nsegments = 2\n";
 
 const CONTENT_BYTES: usize = 50_000;
 

@@ -17,6 +17,7 @@ pub struct Fault {
 }
 
 const SMALLEST_STORE_BYTES: u64 = 1024 * 1024;
+const LARGEST_SEGMENT_BYTES: u64 = 1024 * 1024 * 1024;
 const LONGEST_MS: u32 = 24 * 60 * 60 * 1000;
 
 /// Checks every value against the protocol's limits and against the others.
@@ -113,6 +114,8 @@ fn bounds(config: &Config) -> Result<(), Fault> {
     {
         require(bytes >= SMALLEST_STORE_BYTES, key, || format!("{bytes} is less than {SMALLEST_STORE_BYTES}"))?;
     }
+    between("store.segment_bytes", config.store.segment_bytes, SMALLEST_STORE_BYTES, LARGEST_SEGMENT_BYTES)?;
+    between("store.segments", config.store.segments, 2, 64)?;
     let level = &config.log.level;
     require(is_level(level), "log.level", || {
         format!("`{level}` is no level; use error, warn, info, debug or trace, or \"info,postrider::net=debug\"")
@@ -137,7 +140,12 @@ fn is_level(directives: &str) -> bool {
         && directives.parse::<tracing_subscriber::filter::EnvFilter>().is_ok()
 }
 
-fn between(key: &'static str, value: u32, least: u32, most: u32) -> Result<(), Fault> {
+fn between<N: Copy + PartialOrd + std::fmt::Display>(
+    key: &'static str,
+    value: N,
+    least: N,
+    most: N,
+) -> Result<(), Fault> {
     require((least..=most).contains(&value), key, || format!("{value} is not between {least} and {most}"))
 }
 

@@ -186,11 +186,20 @@ pub struct Store {
     pub cache_bytes: u64,
     /// Operations waiting for their commit, in bytes; connections wait when it is full. At least 1 MiB.
     pub queue_bytes: u64,
+    /// A segment of the journal, in bytes; 1 MiB to 1 GiB.
+    pub segment_bytes: u64,
+    /// Segments of the journal, at most; 2 to 64.
+    pub segments: u32,
 }
 
 impl Default for Store {
     fn default() -> Self {
-        Self { cache_bytes: 64 * 1024 * 1024, queue_bytes: 16 * 1024 * 1024 }
+        Self {
+            cache_bytes: 64 * 1024 * 1024,
+            queue_bytes: 16 * 1024 * 1024,
+            segment_bytes: 32 * 1024 * 1024,
+            segments: 4,
+        }
     }
 }
 

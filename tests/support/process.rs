@@ -43,6 +43,10 @@ impl Program {
             }
         }
         command.env("POSTRIDER_HOME", directory.join("home")).current_dir(directory).args(arguments);
+        if arguments.first() == Some(&"serve") {
+            // Small, so that tests start fast and rows go through all of the journal's life.
+            command.env("POSTRIDER_STORE_SEGMENT_BYTES", "1048576");
+        }
         command.stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() });
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         if let (Some(input), Some(mut stdin)) = (input, child.stdin.take()) {

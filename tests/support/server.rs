@@ -32,6 +32,8 @@ impl TestServer {
         let directory = tempfile::tempdir().unwrap();
         let mut config = Config { data: directory.path().join("data"), ..Config::default() };
         config.listen.address = vec!["127.0.0.1:0".parse().unwrap()];
+        // Small, so that tests start fast and rows go through all of the journal's life.
+        config.store.segment_bytes = 1024 * 1024;
         config.shutdown.grace_ms = 2_000;
         config.shutdown.spread_ms = 50;
         adapt(&mut config);
