@@ -13,8 +13,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::admin::operator::NewCode;
-use crate::admin::{self, Host, StoreOperator, Vitals};
+use crate::admin::{self, Code, Host, StoreOperator, Vitals};
 use crate::bus;
 use crate::clock::Clock;
 use crate::config::Config;
@@ -22,11 +21,12 @@ use crate::hub::Hub;
 use crate::ids::{AppId, DeviceId, UserId};
 use crate::net::tls::{Files, TlsError};
 use crate::net::{self, certificate, listener, tls};
+use crate::router::link::MadeCode;
 use crate::router::{self, Router};
 use crate::store::engine::{Engine, EngineConfig};
 use crate::store::{self, Operation, Outcome, Store, StoreError};
 use crate::sweeper::Sweeper;
-use crate::tenant::{Tenant, Tenants, code};
+use crate::tenant::{Tenant, Tenants};
 
 /// How often expiry is looked at.
 const SWEEP_PAUSE: Duration = Duration::from_secs(60);
@@ -380,19 +380,18 @@ struct ServerHost {
 }
 
 impl Host for ServerHost {
-    fn now_ms(&self) -> u64 {
-        self.clock.wall_ms()
-    }
-
     fn app(&self, name: &str) -> Option<AppId> {
         self.tenants.find(name).ok().map(|tenant| tenant.id)
     }
 
-    fn new_code(&self, app: AppId) -> Option<NewCode> {
-        self.tenants.all().find(|tenant| tenant.id == app && tenant.enrolls())?;
-        let text = code::from_random(self.clock.random_bytes());
-        let hash = code::hash(&text)?;
-        Some(NewCode { text, hash, lifetime_s: code::LIFETIME_S })
+    fn make_code<'a>(&'a self, app: AppId, user: &'a str) -> BoxFuture<'a, Result<Option<Code>, CodedError>> {
+        Box::pin(async move {
+            if !self.tenants.all().any(|tenant| tenant.id == app && tenant.enrolls()) {
+                return Ok(None);
+            }
+            let MadeCode { code, expires_in_s } = self.router.make_code(app, user).await?;
+            Ok(Some(Code { code, expires_in_s }))
+        })
     }
 
     fn commit(&self, operation: Operation) -> BoxFuture<'_, Result<Outcome, CodedError>> {

@@ -3,8 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use futures_util::future::BoxFuture;
-use postrider::admin::operator::NewCode;
-use postrider::admin::{AppStatus, Fault, Host, Operator, StoreOperator, Vitals};
+use postrider::admin::{AppStatus, Code, Fault, Host, Operator, StoreOperator, Vitals};
 use postrider::ids::{AppId, DeviceId, Position, UserId};
 use postrider::store::memory::Memory;
 use postrider::store::{Admission, Attach, Operation, Outcome, commit_and_wait};
@@ -19,14 +18,18 @@ struct Fake {
 }
 
 impl Host for Fake {
-    fn now_ms(&self) -> u64 {
-        1_000
-    }
     fn app(&self, name: &str) -> Option<AppId> {
         (name == "shop").then_some(APP)
     }
-    fn new_code(&self, _: AppId) -> Option<NewCode> {
-        Some(NewCode { text: "CODE".into(), hash: [7; 32], lifetime_s: 60 })
+    fn make_code<'a>(&'a self, app: AppId, user: &'a str) -> BoxFuture<'a, Result<Option<Code>, CodedError>> {
+        Box::pin(async move {
+            let add = Operation::AddCode { app, user: user.to_owned(), hash: [7; 32], expires: 61_000 };
+            match self.commit(add).await? {
+                Outcome::Done => Ok(Some(Code { code: "CODE".into(), expires_in_s: 60 })),
+                Outcome::Refused(refusal) => Err(refusal.into()),
+                other => panic!("no code: {other:?}"),
+            }
+        })
     }
     fn disconnect(&self, _: AppId, _: UserId, device: Option<DeviceId>) {
         self.gone.lock().unwrap().push(device);

@@ -8,32 +8,20 @@ use postrider_protocol::name;
 
 use super::{Added, AppStatus, Code, Device, Fault, Operator, Status, User, UserPage};
 use crate::ids::{AppId, DeviceId, UserId};
-use crate::store::{self, Operation, Outcome, Store, StoreError};
+use crate::store::{self, Operation, Outcome, Refusal, Store, StoreError};
 
 /// What the rest of the server lends to its operators.
 pub trait Host: Send + Sync + 'static {
-    /// Now, in milliseconds since 1970.
-    fn now_ms(&self) -> u64;
     /// The number of an app that is configured.
     fn app(&self, name: &str) -> Option<AppId>;
-    /// A new one-time code with its hash and how long it is good; none where the app has no use for codes.
-    fn new_code(&self, app: AppId) -> Option<NewCode>;
+    /// Makes a one-time code for a user there is; none where the app has no use for codes.
+    fn make_code<'a>(&'a self, app: AppId, user: &'a str) -> BoxFuture<'a, Result<Option<Code>, CodedError>>;
     /// Ends the connections of a user, or of one device of it, which the store no longer knows.
     fn disconnect(&self, app: AppId, user: UserId, device: Option<DeviceId>);
     /// Commits one operation and publishes what follows from it.
     fn commit(&self, operation: Operation) -> BoxFuture<'_, Result<Outcome, CodedError>>;
     /// How the server is, but for what the store knows.
     fn vitals(&self) -> Vitals;
-}
-
-/// A code that has just been made.
-pub struct NewCode {
-    /// What to type.
-    pub text: String,
-    /// What the store keeps of it.
-    pub hash: [u8; 32],
-    /// How long it is good, in seconds.
-    pub lifetime_s: u32,
 }
 
 /// How the server is, but for what the store knows. See [`Status`] for each.
@@ -74,15 +62,11 @@ impl<H: Host> StoreOperator<H> {
         self.host.commit(operation).await.map_err(|error| Fault::StoreUnavailable(error.to_string()))
     }
 
-    /// Keeps a new code for a user there is; none where the app has no use for one.
-    async fn keep_code(&self, app: AppId, user: &str) -> Result<Option<Code>, Fault> {
-        let Some(NewCode { text, hash, lifetime_s }) = self.host.new_code(app) else { return Ok(None) };
-        let expires = self.host.now_ms().saturating_add(u64::from(lifetime_s) * 1000);
-        match self.commit(Operation::AddCode { app, user: user.to_owned(), hash, expires }).await? {
-            Outcome::Done => Ok(Some(Code { code: text, expires_in_s: lifetime_s })),
-            Outcome::Refused(_) => Err(Fault::UnknownUser(user.to_owned())),
-            other => Err(unexpected(&other)),
-        }
+    async fn make_code(&self, app: AppId, user: &str) -> Result<Option<Code>, Fault> {
+        self.host.make_code(app, user).await.map_err(|error| match error.code {
+            Refusal::NotAccepted => Fault::UnknownUser(user.to_owned()),
+            _ => Fault::StoreUnavailable(error.to_string()),
+        })
     }
 }
 
@@ -115,7 +99,7 @@ impl<H: Host> Operator for StoreOperator<H> {
                 Outcome::Done => {}
                 other => return Err(unexpected(&other)),
             }
-            let code = self.keep_code(app, user).await?;
+            let code = self.make_code(app, user).await?;
             Ok(Added { user: user.to_owned(), created, code })
         })
     }
@@ -124,7 +108,7 @@ impl<H: Host> Operator for StoreOperator<H> {
         Box::pin(async move {
             let id = self.app(app)?;
             self.find(id, user).await?;
-            self.keep_code(id, user).await?.ok_or_else(|| Fault::CodesNotAllowed(app.to_owned()))
+            self.make_code(id, user).await?.ok_or_else(|| Fault::CodesNotAllowed(app.to_owned()))
         })
     }
 
