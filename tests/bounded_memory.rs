@@ -20,7 +20,7 @@ const MESSAGES: u64 = 1_200;
 
 const MIB: u64 = 1024 * 1024;
 
-/// What the process may grow by for somebody who does not read. A connection's outbox holds 256 KiB; the rest is room
+/// What the process may grow by for somebody who does not read. A connection's outbox holds 64 KiB; the rest is room
 /// for the store's and the allocator's moods.
 const MAY_GROW: u64 = 24 * MIB;
 
