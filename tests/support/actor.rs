@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -38,8 +39,15 @@ pub struct Plan {
 
 /// An application on a thread and a runtime of its own, so that a crash takes all of it at once.
 pub struct Actor {
-    crash: Arc<Notify>,
+    presence: Arc<Presence>,
     thread: JoinHandle<()>,
+}
+
+/// Whether an application runs.
+#[derive(Default)]
+struct Presence {
+    crash: Notify,
+    absent: AtomicBool,
 }
 
 /// All applications of a test.
@@ -64,10 +72,10 @@ impl Cast {
 
     /// Starts an application, once for each device.
     pub fn enter(&mut self, witness: Witness, plan: Plan) {
-        let (crash, act) = (Arc::new(Notify::new()), self.act.subscribe());
-        let told = Arc::clone(&crash);
-        let thread = std::thread::spawn(move || live(&witness, &plan, &told, act));
-        self.actors.push(Actor { crash, thread });
+        let (presence, act) = (Arc::new(Presence::default()), self.act.subscribe());
+        let own = Arc::clone(&presence);
+        let thread = std::thread::spawn(move || live(&witness, &plan, &own, act));
+        self.actors.push(Actor { presence, thread });
     }
 
     /// Fails, with what the auditor has seen so far, if an application has given up.
@@ -99,18 +107,28 @@ impl Cast {
 impl Actor {
     /// Takes the application away, as a crash would, and starts it again from what was durable.
     pub fn crash(&self) {
-        self.crash.notify_one();
+        self.presence.crash.notify_one();
+    }
+
+    /// Takes it away, as a crash would, until it [returns](Actor::returns) or nobody writes any more.
+    pub fn leaves(&self) {
+        self.presence.absent.store(true, Ordering::SeqCst);
+        self.crash();
+    }
+
+    pub fn returns(&self) {
+        self.presence.absent.store(false, Ordering::SeqCst);
     }
 }
 
-fn live(witness: &Witness, plan: &Plan, crash: &Notify, act: watch::Receiver<Act>) {
+fn live(witness: &Witness, plan: &Plan, presence: &Presence, act: watch::Receiver<Act>) {
     let mut chance = StdRng::seed_from_u64(plan.seed);
     loop {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let ended = runtime.block_on(async {
             tokio::select! {
                 () = chat(witness, plan, &mut chance, act.clone()) => true,
-                () = crash.notified() => false,
+                () = presence.crash.notified() => false,
             }
         });
         runtime.shutdown_background();
@@ -118,6 +136,9 @@ fn live(witness: &Witness, plan: &Plan, crash: &Notify, act: watch::Receiver<Act
             return;
         }
         witness.restarts();
+        while presence.absent.load(Ordering::SeqCst) && *act.borrow() == Act::Chat {
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 }
 
