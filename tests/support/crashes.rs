@@ -91,7 +91,9 @@ pub fn survive(mut server: ServerProcess, catastrophe: &mut dyn Catastrophe, cyc
         for (index, actor) in cast.actors.iter().enumerate() {
             if back_in[index] == cycle {
                 actor.returns();
-            } else if back_in[index] < cycle && ABSENTEES.iter().any(|who| [ROLES[index].0, ROLES[index].1].contains(who)) {
+            } else if back_in[index] < cycle
+                && ABSENTEES.iter().any(|who| [ROLES[index].0, ROLES[index].1].contains(who))
+            {
                 actor.leaves();
                 back_in[index] = cycle + chance.random_range(ABSENCE);
             } else if chance.random_bool(0.4) {
@@ -182,6 +184,13 @@ impl fmt::Display for Outcome {
         for (what, count) in lines {
             writeln!(f, "{what:<46}{count:>9}")?;
         }
-        write!(f, "{:<46}{:>7.2} s\n{:<46}{:>7.0} s", "slowest start", slowest_start.as_secs_f64(), "all", took.as_secs_f64())
+        write!(
+            f,
+            "{:<46}{:>7.2} s\n{:<46}{:>7.0} s",
+            "slowest start",
+            slowest_start.as_secs_f64(),
+            "all",
+            took.as_secs_f64()
+        )
     }
 }

@@ -15,7 +15,7 @@ use super::{Catastrophe, ServerProcess};
 const IMAGE_BYTES: u64 = 2 << 30;
 
 /// What a file that nobody syncs holds.
-const UNSYNCED: [u8; 65_536] = [b'u'; 65_536];
+static UNSYNCED: [u8; 65_536] = [b'u'; 65_536];
 
 /// How long a server may go on after its disk is gone, at most. What it acks by then counts.
 const AGONY: Duration = Duration::from_millis(60);
@@ -139,7 +139,9 @@ impl fmt::Display for Image {
 
 impl Drop for Image {
     fn drop(&mut self) {
-        if self.mounted && let Err(error) = self.detach() {
+        if self.mounted
+            && let Err(error) = self.detach()
+        {
             println!("{} stays mounted: {error}", self.mount().display());
         }
         if std::thread::panicking() {
