@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
-use postrider_client::{Client, Event, FileState, Options, Sending, StateError, To, content};
+use postrider_client::{Client, Event, FileState, Message, Options, Sending, StateError, To, content};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use tokio::sync::{Notify, watch};
@@ -34,6 +34,8 @@ pub struct Plan {
     pub writes_to: Vec<String>,
     /// The pause between two messages.
     pub pace: Duration,
+    /// Bytes that a long message is filled up with, at most; most messages are short.
+    pub padding: usize,
     pub seed: u64,
 }
 
@@ -158,7 +160,9 @@ async fn chat(witness: &Witness, plan: &Plan, chance: &mut StdRng, mut act: watc
         tokio::select! {
             _ = pace.tick(), if chats && answers.len() < IN_FLIGHT => {
                 let to = &plan.writes_to[chance.random_range(0..plan.writes_to.len())];
-                answers.push(write(&client, witness, to).await);
+                let long = plan.padding > 0 && chance.random_bool(0.3);
+                let padding = if long { chance.random_range(0..plan.padding) } else { 0 };
+                answers.push(write(&client, witness, to, padding).await);
             }
             Some(answer) = answers.next() => match answer {
                 Ok(ack) => witness.acked(&ack),
@@ -182,11 +186,31 @@ async fn chat(witness: &Witness, plan: &Plan, chance: &mut StdRng, mut act: watc
     client.close().await.unwrap();
 }
 
-async fn write(client: &Client, witness: &Witness, to: &str) -> Sending {
+async fn write(client: &Client, witness: &Witness, to: &str, padding: usize) -> Sending {
     let text = witness.writes(to);
-    let sending = client.send(To::user(to), content::text(&text)).await.unwrap();
+    let sending = client.send(To::user(to), content::text(padded(&text, padding))).await.unwrap();
     witness.queued(sending.send_id(), &text);
     sending
+}
+
+/// The auditor's text, made longer by so many bytes that depend on it.
+fn padded(text: &str, padding: usize) -> String {
+    let filling = text.chars().cycle().take(padding);
+    format!("{text}\n{padding}\n{}", filling.collect::<String>())
+}
+
+/// The message as the auditor knows it; as it is, if not every byte is as it was sent.
+fn unpadded(message: &Message) -> Message {
+    let mut message = message.clone();
+    let text = message.text().and_then(|whole| {
+        let (text, rest) = whole.split_once('\n')?;
+        let padding = rest.split_once('\n')?.0.parse().ok()?;
+        (padded(text, padding) == whole).then(|| text.to_owned())
+    });
+    if let Some(text) = text {
+        message.content = content::text(&text);
+    }
+    message
 }
 
 /// Some applications take their time before they confirm, so that connections break and programs crash in between: what
@@ -201,7 +225,7 @@ async fn take(client: &Client, witness: &Witness, batch: Vec<Event>, hesitation:
     for event in &batch {
         match event {
             Event::Message(message) => {
-                witness.shown(message);
+                witness.shown(&unpadded(message));
                 newest.push((message.conversation, message.seq));
             }
             Event::Delivered(receipt) => witness.told(receipt, Kind::Delivered),

@@ -32,6 +32,9 @@ const ABSENTEES: [&str; 2] = ["boris", "watch"];
 /// How many cycles an absentee is away.
 const ABSENCE: std::ops::Range<u32> = 3..12;
 
+/// Of the longest messages: a segment of the server's journal is full after a few cycles.
+const PADDING: usize = 40_000;
+
 /// How long all may stand still: longer than a client waits between two attempts, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(90);
 
@@ -141,6 +144,7 @@ fn enter(server: &ServerProcess, states: &Path, audit: &Audit, chance: &mut StdR
             state: state(user, device),
             writes_to: writes_to.iter().map(ToString::to_string).collect(),
             pace: Duration::from_millis(pace),
+            padding: PADDING,
             seed: chance.random(),
         };
         cast.enter(audit.witness(user, device), plan);
