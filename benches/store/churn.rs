@@ -4,14 +4,14 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use postrider::store::Store;
 use postrider::store::engine::{Engine, EngineConfig};
+use postrider::store::{Operation, Store, commit_and_wait};
 use serde::Serialize;
 
 use crate::arguments::Churn;
 use crate::load::{Load, Manner, Tick, Until};
 use crate::meter::{memory, mib, on_disk};
-use crate::people::{pairs, wait};
+use crate::people::{pairs, recipient, wait};
 
 const PAIRS: usize = 1_000;
 
@@ -34,6 +34,8 @@ pub struct Figures {
     messages: u64,
     backlog: usize,
     messages_per_s: f64,
+    /// Messages that wait for their recipients in the end; no more than the backlog.
+    waiting: u64,
     disk: Level,
     memory: Level,
     samples: Vec<Sample>,
@@ -80,17 +82,20 @@ pub fn run(what: &Churn, parent: &Path, print: bool) -> Figures {
             show(&sample);
         }
     });
+    let waiting = waiting(&*store);
     wait(store.close()).unwrap();
     let figures = Figures {
         messages: run.acked,
         backlog: what.backlog,
         messages_per_s: run.acked as f64 / run.took.as_secs_f64(),
+        waiting,
         disk: level(&samples, DISK_MAY_GROW, |sample| sample.disk_bytes),
         memory: level(&samples, MEMORY_MAY_GROW, |sample| sample.memory_bytes),
         samples,
     };
     if print {
-        println!("{:.0} messages/s", figures.messages_per_s);
+        let too_many = if waiting > what.backlog as u64 { ", MORE THAN THE BACKLOG" } else { "" };
+        println!("{:.0} messages/s; {waiting} wait in the end{too_many}", figures.messages_per_s);
         tell("disk", &figures.disk);
         tell("memory", &figures.memory);
     }
@@ -98,9 +103,17 @@ pub fn run(what: &Churn, parent: &Path, print: bool) -> Figures {
 }
 
 impl Figures {
-    pub fn levels_off(&self) -> bool {
-        self.disk.levels_off && self.memory.levels_off
+    /// Whether what was confirmed is gone, and leaves nothing behind.
+    pub fn is_sound(&self) -> bool {
+        self.waiting <= self.backlog as u64 && self.disk.levels_off && self.memory.levels_off
     }
+}
+
+/// Entries of all recipients' inboxes.
+fn waiting(store: &dyn Store) -> u64 {
+    // Confirmations are under way; what is committed after them says that they are through.
+    wait(commit_and_wait(store, vec![Operation::EnsureApp("bench".into())])).unwrap();
+    (0..PAIRS).map(|pair| recipient(store, "user", pair).entries).sum()
 }
 
 fn level(samples: &[Sample], may_grow: f64, of: impl Fn(&Sample) -> u64) -> Level {
