@@ -1,0 +1,230 @@
+//! What is told at the end: one table for people, one object for scripts.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use postrider::bench::report::Report;
+use serde::Serialize;
+
+use crate::peer::Peer;
+use crate::scenario::{SCENARIOS, Scenario};
+
+/// Everything that was found.
+#[derive(Debug, Serialize)]
+pub struct Comparison {
+    /// The machine's processors.
+    pub cores: usize,
+    /// Messages acked before the kill.
+    pub killed: u64,
+    /// A server each.
+    pub peers: Vec<Row>,
+}
+
+/// One server.
+#[derive(Debug, Serialize)]
+pub struct Row {
+    /// Its name.
+    pub peer: &'static str,
+    /// Its version.
+    pub version: String,
+    /// Its configuration, in a few words.
+    pub configuration: &'static str,
+    /// The file with it, if it has one.
+    pub file: Option<&'static str>,
+    /// What each scenario found, by its name.
+    pub scenarios: BTreeMap<String, Outcome>,
+}
+
+/// What a scenario found.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// Its figures.
+    Report(Box<Report>),
+    /// Why there are none, and need not be.
+    Skipped(String),
+    /// Why there are none.
+    Failed(String),
+}
+
+impl Row {
+    /// Of this server, with nothing found yet.
+    #[must_use]
+    pub fn new(peer: &Peer, version: String) -> Self {
+        let file = peer.configuration.map(|(file, _)| file);
+        Self { peer: peer.name, version, configuration: peer.summary, file, scenarios: BTreeMap::new() }
+    }
+
+    fn report(&self, scenario: Scenario) -> Option<&Report> {
+        match self.scenarios.get(&scenario.name())? {
+            Outcome::Report(report) => Some(report),
+            Outcome::Skipped(_) | Outcome::Failed(_) => None,
+        }
+    }
+}
+
+impl Comparison {
+    /// As Markdown: the table, then what to know when reading it.
+    #[must_use]
+    pub fn to_markdown(&self) -> String {
+        let mut columns = vec!["peer".to_owned(), "version".to_owned(), "configuration".to_owned()];
+        for scenario in SCENARIOS {
+            columns.extend(headings(*scenario, self.killed));
+        }
+        let mut text = String::new();
+        line(&mut text, &columns);
+        line(&mut text, &columns.iter().map(|_| "---".to_owned()).collect::<Vec<_>>());
+        for row in &self.peers {
+            let mut cells = vec![row.peer.to_owned(), row.version.clone(), configuration(row)];
+            for scenario in SCENARIOS {
+                match row.report(*scenario) {
+                    Some(report) => cells.extend(figures(*scenario, report)),
+                    None => cells.extend(headings(*scenario, 0).iter().map(|_| "–".to_owned())),
+                }
+            }
+            line(&mut text, &cells);
+        }
+        for note in self.peers.iter().flat_map(notes) {
+            // Writing to a string does not fail.
+            let _ = write!(text, "\n- {note}");
+        }
+        text
+    }
+}
+
+fn line(text: &mut String, cells: &[String]) {
+    let _ = writeln!(text, "| {} |", cells.join(" | "));
+}
+
+fn configuration(row: &Row) -> String {
+    row.file.map_or_else(|| row.configuration.to_owned(), |file| format!("{} (`{file}`)", row.configuration))
+}
+
+fn headings(scenario: Scenario, killed: u64) -> Vec<String> {
+    match scenario {
+        Scenario::Connect => {
+            vec!["KiB per idle connection".into(), "connects/s".into(), "server CPU µs per connect".into()]
+        }
+        Scenario::Pairs { pairs, window } => {
+            vec![format!("{pairs}×{window}: messages/s"), "server CPU µs".into(), "p50 / p99 ms".into()]
+        }
+        Scenario::Rate { pairs, rate } => vec![format!("{rate}/s over {pairs} pairs: p50 / p99 ms")],
+        Scenario::Offline => vec!["stored/s".into(), "drained/s".into()],
+        Scenario::Kill => vec![format!("lost of {} acked by kill -9", thousands(killed as f64))],
+    }
+}
+
+fn figures(scenario: Scenario, report: &Report) -> Vec<String> {
+    let whole = |figure: Option<f64>| figure.map_or("–".to_owned(), thousands);
+    let fine = |figure: Option<f64>| figure.map_or("–".to_owned(), |figure| format!("{figure:.1}"));
+    let latency = report.latency_ms.map_or("–".to_owned(), |latency| {
+        let ms = |ms: f64| if ms < 10.0 { format!("{ms:.2}") } else { thousands(ms) };
+        format!("{} / {}", ms(latency.p50), ms(latency.p99))
+    });
+    match scenario {
+        Scenario::Connect => vec![
+            fine(report.rss_bytes_per_connection.map(|bytes| bytes / 1024.0)),
+            whole(report.connects_per_s),
+            whole(report.server_cpu_us_per_connect),
+        ],
+        Scenario::Pairs { .. } => {
+            vec![whole(report.messages_per_s), fine(report.server_cpu_us_per_message), latency]
+        }
+        Scenario::Rate { .. } => vec![latency],
+        Scenario::Offline => vec![whole(report.stored_per_s), whole(report.drained_per_s)],
+        Scenario::Kill => vec![thousands(report.audit.lost as f64)],
+    }
+}
+
+/// An outcome in a line.
+#[must_use]
+pub fn in_short(scenario: Scenario, outcome: &Outcome) -> String {
+    match outcome {
+        Outcome::Report(report) => {
+            let figures = headings(scenario, report.audit.acked).into_iter().zip(figures(scenario, report));
+            figures.map(|(heading, figure)| format!("{heading} {figure}")).collect::<Vec<_>>().join(", ")
+        }
+        Outcome::Skipped(why) => format!("skipped: {why}"),
+        Outcome::Failed(why) => format!("failed: {why}"),
+    }
+}
+
+/// What went wrong, and what is not as it looks, a line each.
+fn notes(row: &Row) -> Vec<String> {
+    let mut notes = Vec::new();
+    for scenario in SCENARIOS {
+        let name = scenario.name();
+        let mut note = |words: &str| notes.push(format!("{}, {name}: {words}", row.peer));
+        match row.scenarios.get(&name) {
+            Some(Outcome::Report(report)) => {
+                // The lost are a column of their own there.
+                let lost = *scenario == Scenario::Kill;
+                report
+                    .failures
+                    .iter()
+                    .filter(|failure| !(lost && failure.ends_with("were lost")))
+                    .for_each(|f| note(f));
+                report.notes.iter().for_each(|words| note(words));
+            }
+            Some(Outcome::Skipped(why)) => note(why),
+            Some(Outcome::Failed(why)) => note(&format!("failed: {why}")),
+            None => {}
+        }
+    }
+    notes
+}
+
+/// A whole number, its thousands apart.
+fn thousands(number: f64) -> String {
+    let digits = format!("{number:.0}");
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use postrider::bench::audit::Audit;
+
+    use super::*;
+    use crate::peer::PEERS;
+
+    #[test]
+    fn every_row_has_a_cell_for_every_heading() {
+        let mut found = Row::new(&PEERS[0], "1".into());
+        for scenario in SCENARIOS {
+            found.scenarios.insert(scenario.name(), Outcome::Report(Box::default()));
+        }
+        let comparison = Comparison { cores: 2, killed: 50_000, peers: vec![found, Row::new(&PEERS[1], "2".into())] };
+        let text = comparison.to_markdown();
+        let cells: Vec<usize> = text.lines().map(|line| line.matches('|').count()).collect();
+        assert!(cells.len() == 4 && cells.iter().all(|count| *count == cells[0]), "{text}");
+        assert!(text.contains("lost of 50,000 acked"), "{text}");
+    }
+
+    #[test]
+    fn what_a_kill_lost_is_a_figure_and_other_faults_are_notes() {
+        let mut row = Row::new(&PEERS[0], "1".into());
+        let mut report =
+            Report { audit: Audit { lost: 49_123, duplicated: 2, ..Audit::default() }, ..Report::default() };
+        report.judge(&[]);
+        row.scenarios.insert(Scenario::Kill.name(), Outcome::Report(Box::new(report)));
+        row.scenarios.insert(Scenario::Offline.name(), Outcome::Failed("why".into()));
+        let text = Comparison { cores: 2, killed: 50_000, peers: vec![row] }.to_markdown();
+        assert!(text.contains("| 49,123 |"), "{text}");
+        assert!(
+            text.ends_with("\n- postrider, offline: failed: why\n- postrider, kill: 2 messages were delivered again"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn thousands_are_set_apart() {
+        assert_eq!([0.0, 999.4, 1000.0, 1_234_567.0].map(thousands), ["0", "999", "1,000", "1,234,567"]);
+    }
+}
