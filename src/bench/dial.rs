@@ -169,11 +169,7 @@ impl Dialer {
     }
 }
 
-/// TLS 1.3 as our clients have it, towards servers for which this CA vouches.
-///
-/// # Errors
-/// When the CA cannot be read.
-pub fn tls(ca: &Path, resume: bool) -> Result<ClientConfig, BenchError> {
+fn tls(ca: &Path, resume: bool) -> Result<ClientConfig, BenchError> {
     let unusable = |why: String| BenchError::Ca { path: PathBuf::from(ca), why };
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_file_iter(ca).map_err(|error| unusable(error.to_string()))? {

@@ -2,6 +2,7 @@
 //! same for every server, and as `postrider bench` does it.
 
 use std::cell::RefCell;
+use std::error::Error;
 use std::future::poll_fn;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -13,9 +14,12 @@ use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use postrider::bench::control::{Stage, Steered};
-use postrider::bench::{BenchError, dial};
 use postrider::clock::Clock;
-use rustls_pki_types::ServerName;
+use rustls::client::Resumption;
+use rustls::crypto::aws_lc_rs;
+use rustls::{CipherSuite, ClientConfig, RootCertStore};
+use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::{CertificateDer, ServerName};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -61,8 +65,8 @@ impl Dialer {
     ///
     /// # Errors
     /// When the CA cannot be used.
-    pub fn new(port: u16, ca: &Path, alpn: Option<&[u8]>, greets: bool, clock: Clock) -> Result<Self, BenchError> {
-        let mut tls = dial::tls(ca, false)?;
+    pub fn new(port: u16, ca: &Path, alpn: Option<&[u8]>, greets: bool, clock: Clock) -> io::Result<Self> {
+        let mut tls = tls(ca).map_err(io::Error::other)?;
         tls.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         Ok(Self { address, greets, connector: TlsConnector::from(Arc::new(tls)), clock })
@@ -90,6 +94,23 @@ impl Dialer {
         wire.open(&mut outbound);
         Ok(Link { stream, wire, inbound: BytesMut::new(), outbound, ready: false })
     }
+}
+
+/// As our own clients have it: version 1.3, hybrid key exchange first, the shorter cipher first. Every handshake is a
+/// full one.
+fn tls(ca: &Path) -> Result<ClientConfig, Box<dyn Error + Send + Sync>> {
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_file_iter(ca)? {
+        roots.add(certificate?)?;
+    }
+    let mut provider = aws_lc_rs::default_provider();
+    provider.cipher_suites.sort_by_key(|suite| suite.suite() != CipherSuite::TLS13_AES_128_GCM_SHA256);
+    let mut config = ClientConfig::builder_with_provider(Arc::new(provider))
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.resumption = Resumption::disabled();
+    Ok(config)
 }
 
 /// The server says nothing more before it has seen TLS: the line ends what can be read.

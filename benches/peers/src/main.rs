@@ -3,18 +3,20 @@
 //! # Layout
 //! - [`peer`]: the servers, and how they are started
 //! - [`wire`]: what they speak
-//! - [`link`], [`part`], [`crew`]: the generator: connections, what they do, all of them
+//! - [`link`], [`part`], [`pace`], [`crew`]: the generator: connections, what they do and when, all of them
 //! - [`scenario`]: what is measured
 //! - [`table`]: what is told
 
 mod crew;
 mod link;
+mod pace;
 mod part;
 mod peer;
 mod scenario;
 mod table;
 mod wire;
 
+use std::future::pending;
 use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -23,6 +25,7 @@ use std::time::Duration;
 use clap::Parser;
 use postrider::bench::preflight::Limits;
 use postrider::clock::Clock;
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::peer::{PEERS, Peer};
 use crate::scenario::{Field, Measures, SCENARIOS};
@@ -33,7 +36,7 @@ use crate::wire::Receipts;
 #[derive(Parser, Debug)]
 struct Arguments {
     /// Only these servers; may be given several times, or as a list
-    #[arg(long, value_name = "PEER", value_delimiter = ',', value_parser = PEERS.iter().map(|peer| peer.name).collect::<Vec<_>>())]
+    #[arg(long, value_name = "PEER", value_delimiter = ',', value_parser = names())]
     only: Vec<String>,
     /// Only the scenarios whose name begins so: connect, pairs, 'pairs 200x32', rate, offline, kill
     #[arg(long, value_name = "SCENARIO", value_delimiter = ',')]
@@ -72,12 +75,16 @@ impl Arguments {
             };
         }
         let (warmup, duration) = (seconds(1.5), seconds(5.0));
-        Measures { warmup, duration, connections: 2000, pairs_away: 200, stored: 500_000, killed: 50_000, receipts }
+        Measures { warmup, duration, connections: 2000, pairs_away: 200, stored: 300_000, killed: 50_000, receipts }
     }
 
     fn wants(&self, name: &str) -> bool {
         self.scenario.is_empty() || self.scenario.iter().any(|start| name.starts_with(start.as_str()))
     }
+}
+
+fn names() -> Vec<&'static str> {
+    PEERS.iter().map(|peer| peer.name).collect()
 }
 
 fn main() -> ExitCode {
@@ -90,9 +97,18 @@ fn main() -> ExitCode {
     runtime.block_on(async {
         tokio::select! {
             code = compare(&arguments) => code,
-            _ = tokio::signal::ctrl_c() => fail("interrupted"),
+            () = asked_to_end() => fail("interrupted"),
         }
     })
+}
+
+/// By SIGINT or SIGTERM.
+async fn asked_to_end() {
+    let Ok(mut terminate) = signal(SignalKind::terminate()) else { return pending().await };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        _ = terminate.recv() => {}
+    }
 }
 
 async fn compare(arguments: &Arguments) -> ExitCode {

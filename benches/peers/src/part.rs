@@ -10,9 +10,8 @@ use bytes::BytesMut;
 use postrider::bench::audit::{ReceivedLedger, SentLedger};
 use postrider::bench::control::Stage;
 use postrider::bench::label::{Label, RunId};
-use postrider::bench::meter::Meter;
-use postrider::bench::part::{Pace, Until};
 
+use crate::pace::{Meter, Pace, Until};
 use crate::wire::{Heard, Wire};
 
 /// What both sides of a pair and the run share.
@@ -158,12 +157,10 @@ impl Sender {
     }
 
     fn act(&mut self, wire: &mut dyn Wire, out: &mut BytesMut, stage: Stage, now: Duration) -> ControlFlow<()> {
-        let shard = self.pair.index as usize;
         if !self.done.is_empty() {
-            self.pair.meter.done(shard, now, self.done.drain(..));
+            self.pair.meter.done(self.pair.index as usize, now, self.done.drain(..));
         }
         if stage == Stage::Run {
-            let before = self.waiting.len();
             while wire.has_room()
                 && let Some(intended) = self.due(now)
             {
@@ -172,7 +169,6 @@ impl Sender {
                 wire.send(counter, &label.to_content(self.size), out);
                 self.waiting.push_back((counter, intended));
             }
-            self.pair.meter.sent(shard, now, self.waiting.iter().skip(before).map(|(_, intended)| *intended));
         }
         let over = stage >= Stage::Finish && self.waiting.is_empty();
         if over { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
@@ -184,17 +180,16 @@ pub struct Recipient {
     pair: Pair,
     /// What arrived and is not confirmed.
     arrived: Vec<u64>,
-    received: Arc<AtomicU64>,
     messages: u64,
     ledger: ReceivedLedger,
 }
 
 impl Recipient {
-    /// Of a pair; counts what it receives in `received`, too.
+    /// Of a pair.
     #[must_use]
-    pub fn new(pair: Pair, received: Arc<AtomicU64>) -> Self {
+    pub fn new(pair: Pair) -> Self {
         let ledger = ReceivedLedger::new(pair.run, pair.index);
-        Self { pair, arrived: Vec::new(), received, messages: 0, ledger }
+        Self { pair, arrived: Vec::new(), messages: 0, ledger }
     }
 
     /// Which pair's.
@@ -221,7 +216,7 @@ impl Recipient {
         if let Some(last) = self.arrived.last() {
             self.pair.confirmed.fetch_max(last + 1, Ordering::Release);
             wire.received(&self.arrived, out);
-            self.received.fetch_add(self.arrived.len() as u64, Ordering::Relaxed);
+            self.pair.meter.took(self.arrived.len() as u64);
             self.arrived.clear();
         }
     }
@@ -271,7 +266,7 @@ mod tests {
         let pair = pair();
         let mut sender = sender(&pair, Until::Delivered);
         act(&mut sender, Stage::Run);
-        let mut recipient = Recipient::new(pair.clone(), Arc::default());
+        let mut recipient = Recipient::new(pair.clone());
         let label = |counter| Label { run: RunId(1), pair: 0, counter, intended: Duration::ZERO }.to_content(100);
         recipient.hear(Heard::Message(&label(1)));
         recipient.act(&mut Nats::new(side(Role::Recipient, Receipts::Each)), &mut BytesMut::new());

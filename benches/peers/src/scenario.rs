@@ -12,19 +12,17 @@ mod talk;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use postrider::bench::audit::{Audit, ReceivedLedger};
 use postrider::bench::label::RunId;
-use postrider::bench::meter::Meter;
-use postrider::bench::part::{Pace, Until};
 use postrider::bench::process::Process;
 use postrider::bench::report::Report;
 use postrider::clock::Clock;
 
 use crate::crew::{Home, Member, RampError};
 use crate::link::Dialer;
+use crate::pace::{Meter, Pace, Until};
 use crate::part::{Pair, Part, Recipient, Sender};
 use crate::peer::running::{Running, StartError};
 use crate::peer::{Peer, Program};
@@ -128,8 +126,8 @@ pub enum Fault {
     #[error("{0}")]
     Start(#[from] StartError),
     /// The generator.
-    #[error("{0}")]
-    Bench(#[from] postrider::bench::BenchError),
+    #[error("cannot use its CA: {0}")]
+    Ca(std::io::Error),
     /// A login.
     #[error("{0}")]
     Ramp(#[from] RampError),
@@ -176,7 +174,7 @@ impl Field {
     /// A server for this run, and how to reach it.
     async fn start(&self, peer: &'static Peer, users: &[String]) -> Result<(Running, Arc<Dialer>), Fault> {
         let running = Running::start(peer, &self.postrider, &self.place, users, &self.clock).await?;
-        let dialer = Arc::new(running.dialer(&self.clock)?);
+        let dialer = Arc::new(running.dialer(&self.clock).map_err(Fault::Ca)?);
         if peer.program == Program::JetStream {
             let mut crew = crate::crew::Crew::new(&dialer);
             crew.ramp([idle(peer, "setup".into())]).await?;
@@ -191,7 +189,7 @@ impl Field {
         let pair = |index| Pair { run, index, confirmed: Arc::default(), meter: Arc::clone(&meter) };
         let pairs = (0..pairs).map(pair).collect();
         let receipts = if kept { Receipts::None } else { self.measures.receipts };
-        Cast { peer, run, pairs, receipts, kept, meter, received: Arc::default() }
+        Cast { peer, run, pairs, receipts, kept, meter }
     }
 
     fn sample(&self, server: &Running, meter: &Meter) -> Sample {
@@ -212,8 +210,6 @@ struct Cast {
     receipts: Receipts,
     kept: bool,
     meter: Arc<Meter>,
-    /// Messages that recipients have taken.
-    received: Arc<AtomicU64>,
 }
 
 impl Cast {
@@ -238,7 +234,7 @@ impl Cast {
     fn recipients(&self) -> Vec<Member> {
         let recipient = |pair: &Pair| Member {
             wire: self.peer.wire(self.side(Role::Recipient, pair.index)),
-            part: Part::Recipient(Box::new(Recipient::new(pair.clone(), Arc::clone(&self.received)))),
+            part: Part::Recipient(Box::new(Recipient::new(pair.clone()))),
         };
         self.pairs.iter().map(recipient).collect()
     }

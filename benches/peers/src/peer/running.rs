@@ -27,7 +27,12 @@ const GLANCE: Duration = Duration::from_millis(20);
 const PORTS: std::ops::Range<u16> = 20_000..32_000;
 
 /// Makes accounts, then says that it is ready. An account that is there is left as it is.
-const REGISTER: &str = r#"{ok, Users} = file:read_file("users"), [ejabberd_auth:try_register(User, <<"localhost">>, <<"x">>) || User <- binary:split(Users, <<"\n">>, [global, trim_all])], ok = file:write_file("ready", <<>>)."#;
+const REGISTER: &str = r#"
+    {ok, Users} = file:read_file("users"),
+    Names = binary:split(Users, <<"\n">>, [global, trim_all]),
+    [ejabberd_auth:try_register(Name, <<"localhost">>, <<"x">>) || Name <- Names],
+    ok = file:write_file("ready", <<>>).
+"#;
 
 /// Why a server does not run.
 #[derive(Debug, thiserror::Error)]
@@ -104,7 +109,7 @@ impl Running {
     ///
     /// # Errors
     /// When its CA cannot be read.
-    pub fn dialer(&self, clock: &Clock) -> Result<Dialer, postrider::bench::BenchError> {
+    pub fn dialer(&self, clock: &Clock) -> io::Result<Dialer> {
         let (alpn, greets) = match self.peer.program {
             Program::Postrider => (Some(limits::ALPN), false),
             Program::Nats | Program::JetStream => (None, true),
@@ -188,8 +193,10 @@ fn spawn(peer: &Peer, postrider: &Path, directory: &Path, port: u16) -> io::Resu
             // As its own script does it, but without the network of Erlang nodes, whose name server would stay behind.
             let _ = fs::remove_file(directory.join("ready"));
             let mut command = Command::new("erl");
-            command.args(["-noinput", "+K", "true", "+P", "250000", "-mnesia", "dir", "\"mnesia\"", "-s", "ejabberd"]);
-            command.args(["-eval", REGISTER]);
+            command.args(["-noinput", "+K", "true", "+P", "250000"]);
+            // Its schedulers do not spin while they have nothing to do: on a machine that others use, that is the better.
+            command.args(["+sbwt", "none", "+sbwtdcpu", "none", "+sbwtdio", "none"]);
+            command.args(["-mnesia", "dir", "\"mnesia\"", "-s", "ejabberd", "-eval", REGISTER]);
             command.env("ERL_LIBS", "/usr/lib/x86_64-linux-gnu:/usr/lib/aarch64-linux-gnu");
             command.env("EJABBERD_CONFIG_PATH", &configuration);
             command.env("EJABBERD_LOG_PATH", directory.join("ejabberd.log"));

@@ -2,16 +2,15 @@
 //! acked are left when the server is killed in between.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use postrider::bench::control::Stage;
-use postrider::bench::part::{Pace, Until};
 use postrider::bench::report::{Report, microseconds_each, per_second};
 
 use super::{Cast, DRAIN_PATIENCE, Fault, Field, QUIET, SIZE, Sample};
 use crate::crew::{Crew, Home};
 use crate::link::Dialer;
+use crate::pace::{Pace, Until};
 use crate::peer::Peer;
 use crate::peer::running::Running;
 
@@ -40,7 +39,7 @@ impl Field {
         let (home, drained) = self.drain(&cast, &server, &dialer, stored.acked).await?;
 
         let (stored_in, drained_in) = (stored.spent, drained.since(before));
-        let drained_count = cast.received.load(Ordering::Relaxed);
+        let drained_count = cast.meter.received();
         let mut report = Report {
             scenario: "offline",
             duration_s: (stored_in.at + drained_in.at).as_secs_f64(),
@@ -52,7 +51,7 @@ impl Field {
             ..self.report(&cast)
         };
         cast.audit(&stored.home.and(home), self.clock.elapsed(), &mut report);
-        report.latency_ms = cast.meter.latencies();
+        report.latency_ms = cast.meter.latencies().percentiles();
         Ok(report)
     }
 
@@ -117,7 +116,7 @@ impl Field {
         dialer: &Arc<Dialer>,
         messages: u64,
     ) -> Result<(Home, Sample), Fault> {
-        let received = || cast.received.load(Ordering::Relaxed);
+        let received = || cast.meter.received();
         let mut crew = Crew::new(dialer);
         crew.ramp(cast.recipients()).await?;
         let mut last = (received(), self.sample(server, &cast.meter));

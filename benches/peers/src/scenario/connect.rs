@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use postrider::bench::control::Stage;
-use postrider::bench::meter::Meter;
 use postrider::bench::process::Process;
 use postrider::bench::report::{Report, microseconds_each, per_second, tenths};
 
 use super::{Fault, Field, idle, user};
 use crate::crew::Crew;
+use crate::pace::Meter;
 use crate::peer::{Peer, Program};
 
 /// Connections made first and not measured, so that what a server makes only once is there.

@@ -5,14 +5,13 @@ use std::sync::{Arc, OnceLock};
 use std::thread;
 
 use postrider::bench::control::{Bell, Stage};
-use postrider::bench::pacer::Schedule;
-use postrider::bench::part::{Pace, Until};
 use postrider::bench::process::Process;
 use postrider::bench::report::{Report, microseconds_each, per_second};
 
 use super::{Cast, DRAIN_PATIENCE, Fault, Field, SIZE};
 use crate::crew::Crew;
 use crate::link::Dialer;
+use crate::pace::{Pace, Schedule, Until};
 use crate::peer::Peer;
 use crate::peer::running::Running;
 
@@ -37,8 +36,7 @@ impl Field {
         let pacer = thread::spawn(move || times.ring(&bells, &steered, &clock));
         crew.enter(Stage::Run);
         let report = Report { scenario: "rate", rate: Some(rate), ..Report::default() };
-        let mut report = self.measure(crew, &cast, &server, report).await;
-        report.generator_lag_ms = cast.meter.lags();
+        let report = self.measure(crew, &cast, &server, report).await;
         // It ends with the run; that it panicked would show in the figures.
         drop(pacer.join());
         Ok(report)
@@ -65,7 +63,7 @@ impl Field {
         report.server_cpu_us_per_message = microseconds_each(spent.server, spent.messages);
         report.generator_cpu_us_per_message = microseconds_each(spent.own, spent.messages);
         cast.audit(&home, self.clock.elapsed(), &mut report);
-        report.latency_ms = cast.meter.latencies();
+        report.latency_ms = cast.meter.latencies().percentiles();
         report
     }
 }

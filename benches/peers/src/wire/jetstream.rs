@@ -56,7 +56,9 @@ const STREAM: &str =
 
 fn consumer(user: &str) -> String {
     format!(
-        r#"{{"stream_name":"M","config":{{"durable_name":"{user}","filter_subject":"m.{user}","deliver_subject":"d.{user}","deliver_policy":"all","ack_policy":"all","ack_wait":60000000000,"max_ack_pending":1000000,"replay_policy":"instant"}}}}"#
+        r#"{{"stream_name":"M","config":{{"durable_name":"{user}",
+"filter_subject":"m.{user}","deliver_subject":"d.{user}","deliver_policy":"all",
+"ack_policy":"all","ack_wait":60000000000,"max_ack_pending":1000000,"replay_policy":"instant"}}}}"#
     )
 }
 

@@ -76,8 +76,8 @@ impl Wire for Nats {
 }
 
 /// What a client says first.
-pub const CONNECT: &[u8] =
-    b"CONNECT {\"verbose\":false,\"pedantic\":false,\"tls_required\":true,\"lang\":\"rust\",\"version\":\"0\",\"protocol\":1}\r\n";
+pub const CONNECT: &[u8] = b"CONNECT {\"verbose\":false,\"pedantic\":false,\"tls_required\":true,\
+\"lang\":\"rust\",\"version\":\"0\",\"protocol\":1}\r\n";
 
 /// Something that the server said.
 #[derive(Debug, PartialEq, Eq)]
