@@ -118,9 +118,8 @@ async fn compare(arguments: &Arguments) -> ExitCode {
     let Some(postrider) = arguments.postrider.clone().or_else(beside) else {
         return fail("cannot find postrider: say --postrider FILE");
     };
-    let (place, measures) = (arguments.directory.clone(), arguments.measures());
-    let (killed, clock) = (measures.killed, Clock::system());
-    let field = Field { postrider, place, clock, measures };
+    let field =
+        Field { postrider, place: arguments.directory.clone(), clock: Clock::system(), measures: arguments.measures() };
     let mut peers = Vec::new();
     for peer in PEERS {
         if !arguments.only.is_empty() && !arguments.only.iter().any(|name| name == peer.name) {
@@ -132,7 +131,7 @@ async fn compare(arguments: &Arguments) -> ExitCode {
         }
     }
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
-    let comparison = Comparison { cores, killed, peers };
+    let comparison = Comparison { cores, peers };
     let text = if arguments.json { postrider::cli::print::to_json(&comparison) } else { Ok(comparison.to_markdown()) };
     if cfg!(debug_assertions) {
         say("the generator is a debug build: its figures are no measure of a server");

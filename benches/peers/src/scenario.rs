@@ -34,11 +34,8 @@ pub const SIZE: usize = 100;
 /// How long what is on its way may take at the end.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(10);
 
-/// A server that has said nothing for so long has nothing more to say.
-const QUIET: Duration = Duration::from_secs(5);
-
 /// The longest a scenario may take.
-const PATIENCE: Duration = Duration::from_secs(150);
+const PATIENCE: Duration = Duration::from_secs(180);
 
 /// One of them.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use postrider::bench::audit::Audit;
 use postrider::bench::report::Report;
 use serde::Serialize;
 
@@ -14,8 +15,6 @@ use crate::scenario::{SCENARIOS, Scenario};
 pub struct Comparison {
     /// The machine's processors.
     pub cores: usize,
-    /// Messages acked before the kill.
-    pub killed: u64,
     /// A server each.
     pub peers: Vec<Row>,
 }
@@ -79,7 +78,7 @@ impl Comparison {
         line("configuration", &configuration);
         let asked = |scenario: &&Scenario| self.peers.iter().any(|row| row.scenarios.contains_key(&scenario.name()));
         for scenario in SCENARIOS.iter().filter(asked) {
-            for (index, heading) in headings(*scenario, self.killed).iter().enumerate() {
+            for (index, heading) in headings(*scenario).iter().enumerate() {
                 let figure =
                     |row: &Row| row.report(*scenario).map(|report| figures(*scenario, report).swap_remove(index));
                 line(heading, &|row| figure(row).unwrap_or_else(|| "–".to_owned()));
@@ -97,7 +96,7 @@ fn configuration(row: &Row) -> String {
 }
 
 /// What a scenario's figures are called.
-fn headings(scenario: Scenario, killed: u64) -> Vec<String> {
+fn headings(scenario: Scenario) -> Vec<String> {
     match scenario {
         Scenario::Connect => {
             vec!["resident KiB per idle connection".into(), "connects/s".into(), "server CPU µs per connect".into()]
@@ -108,7 +107,7 @@ fn headings(scenario: Scenario, killed: u64) -> Vec<String> {
         }
         Scenario::Rate { pairs, rate } => vec![format!("{rate} messages/s over {pairs} pairs: p50 / p99 ms")],
         Scenario::Offline => vec!["stored/s for users who are away".into(), "drained/s when they come".into()],
-        Scenario::Kill => vec![format!("of {} acked, lost by kill -9", thousands(killed as f64))],
+        Scenario::Kill => vec!["acked, and lost by kill -9".into()],
     }
 }
 
@@ -131,7 +130,10 @@ fn figures(scenario: Scenario, report: &Report) -> Vec<String> {
         }
         Scenario::Rate { .. } => vec![latency],
         Scenario::Offline => vec![whole(report.stored_per_s), whole(report.drained_per_s)],
-        Scenario::Kill => vec![thousands(report.audit.lost as f64)],
+        Scenario::Kill => {
+            let Audit { lost, acked, .. } = report.audit;
+            vec![format!("{} of {}", thousands(lost as f64), thousands(acked as f64))]
+        }
     }
 }
 
@@ -140,7 +142,7 @@ fn figures(scenario: Scenario, report: &Report) -> Vec<String> {
 pub fn in_short(scenario: Scenario, outcome: &Outcome) -> String {
     match outcome {
         Outcome::Report(report) => {
-            let figures = headings(scenario, report.audit.acked).into_iter().zip(figures(scenario, report));
+            let figures = headings(scenario).into_iter().zip(figures(scenario, report));
             figures.map(|(heading, figure)| format!("{heading} {figure}")).collect::<Vec<_>>().join(", ")
         }
         Outcome::Skipped(why) => format!("skipped: {why}"),
@@ -188,8 +190,6 @@ fn thousands(number: f64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use postrider::bench::audit::Audit;
-
     use super::*;
     use crate::peer::PEERS;
 
@@ -198,27 +198,29 @@ mod tests {
         let mut found = Row::new(&PEERS[0], "1".into());
         for scenario in SCENARIOS {
             found.scenarios.insert(scenario.name(), Outcome::Report(Box::default()));
-            assert_eq!(headings(*scenario, 0).len(), figures(*scenario, &Report::default()).len());
+            assert_eq!(headings(*scenario).len(), figures(*scenario, &Report::default()).len());
         }
-        let comparison = Comparison { cores: 2, killed: 50_000, peers: vec![found, Row::new(&PEERS[1], "2".into())] };
+        let comparison = Comparison { cores: 2, peers: vec![found, Row::new(&PEERS[1], "2".into())] };
         let text = comparison.to_markdown();
         assert!(
             text.lines().count() > SCENARIOS.len() && text.lines().all(|line| line.matches('|').count() == 4),
             "{text}"
         );
-        assert!(text.contains("| of 50,000 acked, lost by kill -9 | 0 | – |"), "{text}");
+        assert!(text.contains("| acked, and lost by kill -9 | 0 of 0 | – |"), "{text}");
     }
 
     #[test]
     fn what_a_kill_lost_is_a_figure_and_other_faults_are_notes() {
         let mut row = Row::new(&PEERS[0], "1".into());
-        let mut report =
-            Report { audit: Audit { lost: 49_123, duplicated: 2, ..Audit::default() }, ..Report::default() };
+        let mut report = Report {
+            audit: Audit { acked: 50_000, lost: 49_123, duplicated: 2, ..Audit::default() },
+            ..Report::default()
+        };
         report.judge(&[]);
         row.scenarios.insert(Scenario::Kill.name(), Outcome::Report(Box::new(report)));
         row.scenarios.insert(Scenario::Offline.name(), Outcome::Failed("why".into()));
-        let text = Comparison { cores: 2, killed: 50_000, peers: vec![row] }.to_markdown();
-        assert!(text.contains("lost by kill -9 | 49,123 |"), "{text}");
+        let text = Comparison { cores: 2, peers: vec![row] }.to_markdown();
+        assert!(text.contains("lost by kill -9 | 49,123 of 50,000 |"), "{text}");
         assert!(
             text.ends_with("\n- postrider, offline: failed: why\n- postrider, kill: 2 messages were delivered again"),
             "{text}"

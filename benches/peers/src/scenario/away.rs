@@ -7,7 +7,7 @@ use std::time::Duration;
 use postrider::bench::control::Stage;
 use postrider::bench::report::{Report, microseconds_each, per_second};
 
-use super::{Cast, DRAIN_PATIENCE, Fault, Field, QUIET, SIZE, Sample};
+use super::{Cast, Fault, Field, SIZE, Sample};
 use crate::crew::{Crew, Home};
 use crate::link::Dialer;
 use crate::pace::{Pace, Until};
@@ -17,14 +17,23 @@ use crate::peer::running::Running;
 /// Messages each sender has in flight; done when acked.
 const WINDOW: usize = 32;
 
+/// A server that has delivered nothing for so long has nothing more to deliver.
+const QUIET: Duration = Duration::from_secs(10);
+
+/// The longest it may take until so many are acked that the server is killed.
+const KILL_PATIENCE: Duration = Duration::from_secs(90);
+
 /// How often it is looked whether a phase is over.
 const GLANCE: Duration = Duration::from_millis(1);
+
+/// How long what is on its way may take at the end of storing.
+const STORE_PATIENCE: Duration = Duration::from_secs(30);
 
 /// What was stored.
 struct Stored {
     /// The senders, who have nothing to do any more.
     home: Home,
-    /// What was acked while it was measured, and what that took.
+    /// What it took.
     spent: Sample,
     /// Everything that was acked.
     acked: u64,
@@ -58,7 +67,7 @@ impl Field {
     pub(super) async fn kill(&self, peer: &'static Peer) -> Result<Report, Fault> {
         let cast = self.cast(peer, self.measures.pairs_away, true);
         let (mut server, dialer) = self.start(peer, &cast.users()).await?;
-        let stored = self.store(&cast, &server, &dialer, self.measures.killed, super::PATIENCE).await?;
+        let stored = self.store(&cast, &server, &dialer, self.measures.killed, KILL_PATIENCE).await?;
         server.kill().map_err(Fault::Kill)?;
         let restart = server.start_again(&self.clock).await?;
         let (home, _) = self.drain(&cast, &server, &dialer, stored.acked).await?;
@@ -100,12 +109,15 @@ impl Field {
         let from = self.sample(server, &cast.meter);
         cast.meter.open(from.at);
         crew.enter(Stage::Run);
-        self.wait_until(messages, time, || cast.meter.messages()).await;
-        let to = self.sample(server, &cast.meter);
-        cast.meter.close(to.at);
+        let start = self.clock.elapsed();
+        while cast.meter.messages() < messages && self.clock.elapsed().saturating_sub(start) < time {
+            tokio::time::sleep(GLANCE).await;
+        }
+        cast.meter.close(self.clock.elapsed());
         crew.enter(Stage::Finish);
-        let home = crew.come_home(cast.pairs.len(), DRAIN_PATIENCE).await;
-        Ok(Stored { home, spent: to.since(from), acked: cast.meter.messages() })
+        // Some servers ack a whole window at once, seconds later: only when all are acked it is known how long they took.
+        let home = crew.come_home(cast.pairs.len(), STORE_PATIENCE).await;
+        Ok(Stored { home, spent: self.sample(server, &cast.meter).since(from), acked: cast.meter.messages() })
     }
 
     /// Recipients come and take everything that there is for them; ends with the last message.
@@ -130,22 +142,5 @@ impl Field {
             }
         }
         Ok((crew.come_home(0, Duration::ZERO).await, last.1))
-    }
-
-    /// Waits until there are so many, the time is over, or no more have come for a while: the audit tells what is
-    /// missing.
-    async fn wait_until(&self, messages: u64, time: Duration, count: impl Fn() -> u64) {
-        let start = self.clock.elapsed();
-        let mut last = (count(), start);
-        while last.0 < messages {
-            tokio::time::sleep(GLANCE).await;
-            let (now, at) = (count(), self.clock.elapsed());
-            if now > last.0 {
-                last = (now, at);
-            }
-            if at.saturating_sub(start) > time || at.saturating_sub(last.1) > QUIET {
-                return;
-            }
-        }
     }
 }
