@@ -120,6 +120,11 @@ async fn compare(arguments: &Arguments) -> ExitCode {
     };
     let field =
         Field { postrider, place: arguments.directory.clone(), clock: Clock::system(), measures: arguments.measures() };
+    let known = |start: &&String| SCENARIOS.iter().any(|scenario| scenario.name().starts_with(start.as_str()));
+    if let Some(unknown) = arguments.scenario.iter().find(|start| !known(start)) {
+        let names: Vec<String> = SCENARIOS.iter().map(|scenario| scenario.name()).collect();
+        return fail(&format!("no scenario begins with `{unknown}`: there are {}", names.join(", ")));
+    }
     let mut peers = Vec::new();
     for peer in PEERS {
         if !arguments.only.is_empty() && !arguments.only.iter().any(|name| name == peer.name) {
