@@ -5,9 +5,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -58,7 +58,7 @@ impl Admission {
 /// Accepts until `stop`, a task of `tasks` per connection.
 pub async fn accept(
     listener: TcpListener,
-    acceptor: TlsAcceptor,
+    tls: Arc<ServerConfig>,
     shared: Arc<Shared>,
     admission: Arc<Admission>,
     tasks: TaskTracker,
@@ -75,9 +75,9 @@ pub async fn accept(
                     tracing::warn!(%from, "too many connections: closed at once");
                     continue;
                 };
-                let (acceptor, shared) = (acceptor.clone(), Arc::clone(&shared));
+                let (tls, shared) = (Arc::clone(&tls), Arc::clone(&shared));
                 tasks.spawn(async move {
-                    serve(shared, acceptor, socket, from, admitted).await;
+                    serve(shared, tls, socket, from, admitted).await;
                     drop(permit);
                 });
             }
@@ -99,12 +99,12 @@ async fn pause_after(error: &io::Error, stop: &CancellationToken) {
     }
 }
 
-async fn serve(shared: Arc<Shared>, acceptor: TlsAcceptor, socket: TcpStream, from: SocketAddr, admitted: bool) {
+async fn serve(shared: Arc<Shared>, tls: Arc<ServerConfig>, socket: TcpStream, from: SocketAddr, admitted: bool) {
     if let Err(error) = socket.set_nodelay(true) {
         tracing::debug!(%from, %error, "no TCP_NODELAY");
     }
     // Boxed: login needs far more room than a connection at rest, and only once.
-    let connection = match Box::pin(handshake::log_in(&shared, acceptor, socket, admitted)).await {
+    let connection = match Box::pin(handshake::log_in(&shared, tls, socket, admitted)).await {
         Ok(connection) => connection,
         Err(error) => return handshake::log_failure(&error, from),
     };

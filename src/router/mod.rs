@@ -33,6 +33,7 @@ use crate::hub::{Hub, Outbox};
 use crate::ids::{AppId, DeviceId, Position, UserId};
 use crate::store::{Batch, Committed, Operation, Outcome, Store, StoreError};
 use crate::tenant::{Tenant, Tenants};
+use publish::Publisher;
 
 /// Codes for further devices that one wake-up may ask for; a client has one request at a time under way (LOGIN-20).
 const MAX_LINKS: usize = 8;
@@ -52,7 +53,7 @@ pub struct Config {
 pub struct Router {
     store: Arc<dyn Store>,
     hub: Arc<Hub>,
-    bus: Arc<dyn Bus>,
+    publisher: Arc<Publisher>,
     tenants: Arc<Tenants>,
     clock: Clock,
     config: Config,
@@ -82,6 +83,8 @@ impl Peer {
 #[derive(Default)]
 pub struct Work {
     batch: Batch,
+    /// The wall clock, once it was read.
+    now: Option<u64>,
     links: usize,
     goodbye: bool,
 }
@@ -96,7 +99,8 @@ impl Router {
         clock: Clock,
         config: Config,
     ) -> Self {
-        Self { store, hub, bus, tenants, clock, config }
+        let publisher = Arc::new(Publisher::new(Arc::clone(&hub), bus));
+        Self { store, hub, publisher, tenants, clock, config }
     }
 
     /// An outbox for a new connection.
@@ -115,12 +119,13 @@ impl Router {
     pub fn collect(&self, peer: &Peer, requests: Requests, work: &mut Work) {
         if let Some(position) = requests.received {
             peer.outbox.confirmed(Position(position));
-            receipt::received(peer, position, self.clock.wall_ms(), &mut work.batch);
+            receipt::received(peer, position, self.now(work), &mut work.batch);
         }
         match requests.request {
             None => {}
             Some(Request::Send { send_id, to, content }) => {
-                work.batch.push(self.send(peer, send_id, to, content));
+                let now = self.now(work);
+                work.batch.push(self.send(peer, send_id, to, content, now));
             }
             Some(Request::Read { conversation, seq }) => work.batch.push(receipt::read(peer, conversation, seq)),
             Some(Request::Ping { token }) => {
@@ -133,11 +138,16 @@ impl Router {
         }
     }
 
+    /// One moment for all of a wake-up.
+    fn now(&self, work: &mut Work) -> u64 {
+        *work.now.get_or_insert_with(|| self.clock.wall_ms())
+    }
+
     /// Commits what was collected. Returns when the store has taken it; the answers find their own way.
     pub async fn commit(&self, peer: &Peer, work: Work) {
         if !work.batch.is_empty() {
             let outbox = Arc::clone(&peer.outbox);
-            let publisher = self.publisher();
+            let publisher = Arc::clone(&self.publisher);
             let done = move |committed| match committed {
                 Ok(committed) => settle(&outbox, &publisher, committed),
                 Err(error) => outbox.close(store_failed(&error)),
@@ -145,7 +155,8 @@ impl Router {
             self.store.commit(work.batch, Box::new(done)).await;
         }
         for _ in 0..work.links {
-            self.link(peer).await;
+            // Boxed: rare, and larger than everything else here.
+            Box::pin(self.link(peer)).await;
         }
         if work.goodbye {
             self.goodbye(peer).await;
@@ -175,7 +186,7 @@ impl Router {
     /// The store's failure.
     pub async fn commit_one(&self, operation: Operation) -> Result<Outcome, CodedError> {
         let (answer, wait) = tokio::sync::oneshot::channel();
-        let publisher = self.publisher();
+        let publisher = Arc::clone(&self.publisher);
         let done = move |committed: Result<Committed, StoreError>| {
             if let Ok(committed) = &committed {
                 publisher.publish(&committed.published);
@@ -189,7 +200,7 @@ impl Router {
 }
 
 /// Answers first, then publications.
-fn settle(outbox: &Outbox, publisher: &publish::Publisher, committed: Committed) {
+fn settle(outbox: &Outbox, publisher: &Publisher, committed: Committed) {
     let mut refused = None;
     outbox.reply(|sender| {
         for outcome in &committed.outcomes {
