@@ -116,3 +116,20 @@ async fn serve(shared: Arc<Shared>, tls: Arc<ServerConfig>, socket: TcpStream, f
         ended => tracing::debug!(%from, %user, %device, ?ended, "closed"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hub::Outbox;
+    use crate::net::connection::Connection;
+
+    fn future_bytes<A, B, C, D, E, F: Future>(_: impl FnOnce(A, B, C, D, E) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn what_we_hold_for_a_connection_at_rest_is_small() {
+        let bytes = [future_bytes(serve), size_of::<Connection>(), size_of::<Outbox>()];
+        assert!(bytes.iter().sum::<usize>() <= 2_400, "{bytes:?}: the task, the connection in it, its outbox");
+    }
+}

@@ -383,3 +383,6 @@ fn put<Data>(record: &mut EncodeTlsData<'_, Data>, out: &mut BytesMut) -> Result
 fn broken(error: Error) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, error)
 }
+
+#[cfg(test)]
+mod tests;
