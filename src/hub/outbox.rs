@@ -20,6 +20,9 @@ use postrider_protocol::error::CodedError;
 
 use crate::ids::Position;
 
+/// Bytes that the first frame after a write makes room for, so that a burst does not grow the buffer frame by frame.
+const FIRST_BYTES: usize = 1024;
+
 /// The tail of one connection.
 pub struct Outbox {
     inner: Mutex<Inner>,
@@ -59,6 +62,13 @@ impl Inner {
 }
 
 impl Inner {
+    /// At rest there is no buffer; the first frame makes one for some more.
+    fn make_room(&mut self) {
+        if self.frames.capacity() == 0 {
+            self.frames.reserve(FIRST_BYTES);
+        }
+    }
+
     /// Returns whether the connection's task has to know.
     fn publish<E: FnOnce(&mut BytesMut)>(&mut self, position: Position, encode: Option<E>, bound: usize) -> bool {
         if position <= self.newest {
@@ -75,6 +85,7 @@ impl Inner {
             self.live = false;
         } else {
             if let Some(encode) = encode {
+                self.make_room();
                 encode(&mut self.frames);
                 self.delivered = position;
             }
@@ -170,7 +181,10 @@ impl Outbox {
 
     /// Appends frames that are answers to what the client asked. They are bounded by what a client may ask for at once.
     pub fn reply(&self, append: impl FnOnce(&mut Sender<'_>)) {
-        append(&mut Sender(&mut self.lock()));
+        let mut inner = self.lock();
+        inner.make_room();
+        append(&mut Sender(&mut inner));
+        drop(inner);
         self.waker.wake();
     }
 

@@ -13,6 +13,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::BytesMut;
+use futures_util::future::BoxFuture;
 use postrider_protocol::error::CodedError;
 use postrider_protocol::frame as frames;
 use postrider_protocol::session::server::{Session, frame};
@@ -112,7 +113,11 @@ impl Connection {
         self.take_requests(shared).await;
         loop {
             if !self.writing {
-                self.read_backlog(shared).await?;
+                if self.peer.outbox.backlog().is_some() {
+                    // Boxed: a connection at rest is not behind.
+                    Box::pin(shared.router.read_on(&self.peer)).await?;
+                }
+                self.say_caught_up();
                 self.take_output()?;
             } else if let Some(error) = self.peer.outbox.closing() {
                 // A client that does not read is not waited for when the connection is to close.
@@ -149,17 +154,20 @@ impl Connection {
     }
 
     /// Decodes what has arrived and commits it as one batch. What came before a mistake is committed and answered, too.
-    async fn take_requests(&mut self, shared: &Shared) {
-        let mut work = Work::default();
+    fn take_requests<'a>(&'a mut self, shared: &'a Shared) -> BoxFuture<'a, ()> {
+        let mut work = Work::of_bytes(self.inbound.len());
         let decoded = self.decode(shared, &mut work);
         if self.inbound.is_empty() {
             self.inbound = BytesMut::new();
         }
-        shared.router.commit(&self.peer, work).await;
-        if let Err(error) = decoded {
-            self.broken = true;
-            shared.router.close(&self.peer, error).await;
-        }
+        self.broken |= decoded.is_err();
+        let peer = &self.peer;
+        let committed = shared.router.commit(peer, work);
+        let Err(error) = decoded else { return committed };
+        Box::pin(async move {
+            committed.await;
+            shared.router.close(peer, error).await;
+        })
     }
 
     fn decode(&mut self, shared: &Shared, work: &mut Work) -> Result<(), CodedError> {
@@ -171,9 +179,8 @@ impl Connection {
         Ok(())
     }
 
-    /// Reads on from the inbox if the connection is behind, and says `CaughtUp` when the backlog is through.
-    async fn read_backlog(&mut self, shared: &Shared) -> Result<(), CodedError> {
-        shared.router.read_on(&self.peer).await?;
+    /// Says `CaughtUp` when the backlog is through.
+    fn say_caught_up(&mut self) {
         if let Some(end) = self.backlog_end
             && self.peer.outbox.streamed() >= end
         {
@@ -181,7 +188,6 @@ impl Connection {
             let caught_up = frame(Body::CaughtUp(wire::CaughtUp { position: end.0 }));
             self.peer.outbox.reply(|sender| sender.frame(|out| frames::put(&caught_up, out)));
         }
-        Ok(())
     }
 
     /// Writes what there is; then waits for bytes, output or the timer, whichever comes first.

@@ -52,11 +52,12 @@ pub enum HandshakeError {
 /// # Errors
 /// See [`HandshakeError`]. What can be said to the client has been said.
 pub async fn log_in(
-    shared: &Shared,
+    shared: Arc<Shared>,
     tls: Arc<ServerConfig>,
     socket: TcpStream,
     admitted: bool,
 ) -> Result<Box<Connection>, HandshakeError> {
+    let shared = &*shared;
     let deadline = tokio::time::sleep(shared.config.login_timeout);
     tokio::pin!(deadline);
     let mut entrant = Entrant::shake_hands(shared, tls, socket, deadline.as_mut()).await?;
@@ -104,7 +105,7 @@ impl Entrant {
             }
             let mut turn = None;
             if stream.awaits_key_exchange() {
-                let (came, waited) = shared.turn().await;
+                let (came, waited) = shared.turns.take(&shared.clock).await;
                 turn = came;
                 // The client is not to blame for this wait.
                 let later = deadline.deadline() + waited;

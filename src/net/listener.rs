@@ -5,14 +5,16 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use rustls::ServerConfig;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::connection::Ended;
-use super::{Shared, handshake};
+use super::Shared;
+use super::connection::{Connection, Ended};
+use super::handshake::{self, HandshakeError};
 
 /// The kernel's queue of connections that wait to be accepted.
 const BACKLOG: u32 = 4096;
@@ -33,6 +35,9 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     socket.bind(address)?;
     socket.listen(BACKLOG)
 }
+
+/// A login under way.
+type Login = BoxFuture<'static, Result<Box<Connection>, HandshakeError>>;
 
 /// Counts connections against the limits; shared by the listeners of a server.
 pub struct Admission {
@@ -75,11 +80,12 @@ pub async fn accept(
                     tracing::warn!(%from, "too many connections: closed at once");
                     continue;
                 };
-                let (tls, shared) = (Arc::clone(&tls), Arc::clone(&shared));
-                tasks.spawn(async move {
-                    serve(shared, tls, socket, from, admitted).await;
-                    drop(permit);
-                });
+                if let Err(error) = socket.set_nodelay(true) {
+                    tracing::debug!(%from, %error, "no TCP_NODELAY");
+                }
+                // Boxed: login needs far more room than a connection at rest, and only once.
+                let login = Box::pin(handshake::log_in(Arc::clone(&shared), Arc::clone(&tls), socket, admitted));
+                tasks.spawn(serve(Arc::clone(&shared), login, from, permit));
             }
             Err(error) => pause_after(&error, &stop).await,
         }
@@ -99,12 +105,9 @@ async fn pause_after(error: &io::Error, stop: &CancellationToken) {
     }
 }
 
-async fn serve(shared: Arc<Shared>, tls: Arc<ServerConfig>, socket: TcpStream, from: SocketAddr, admitted: bool) {
-    if let Err(error) = socket.set_nodelay(true) {
-        tracing::debug!(%from, %error, "no TCP_NODELAY");
-    }
-    // Boxed: login needs far more room than a connection at rest, and only once.
-    let connection = match Box::pin(handshake::log_in(&shared, tls, socket, admitted)).await {
+/// One connection from login to close; it has its place as long.
+async fn serve(shared: Arc<Shared>, login: Login, from: SocketAddr, _place: OwnedSemaphorePermit) {
+    let connection = match login.await {
         Ok(connection) => connection,
         Err(error) => return handshake::log_failure(&error, from),
     };
@@ -121,15 +124,14 @@ async fn serve(shared: Arc<Shared>, tls: Arc<ServerConfig>, socket: TcpStream, f
 mod tests {
     use super::*;
     use crate::hub::Outbox;
-    use crate::net::connection::Connection;
 
-    fn future_bytes<A, B, C, D, E, F: Future>(_: impl FnOnce(A, B, C, D, E) -> F) -> usize {
+    fn future_bytes<A, B, C, D, F: Future>(_: impl FnOnce(A, B, C, D) -> F) -> usize {
         size_of::<F>()
     }
 
     #[test]
     fn what_we_hold_for_a_connection_at_rest_is_small() {
         let bytes = [future_bytes(serve), size_of::<Connection>(), size_of::<Outbox>()];
-        assert!(bytes.iter().sum::<usize>() <= 2_400, "{bytes:?}: the task, the connection in it, its outbox");
+        assert!(bytes.iter().sum::<usize>() <= 2_000, "{bytes:?}: the task, the connection in it, its outbox");
     }
 }

@@ -4,6 +4,7 @@
 //! - [`listener`]: accepts, within limits
 //! - [`tls`]: the TLS configuration, and TLS over one socket
 //! - [`certificate`]: the certificate a server makes for itself
+//! - `turns`: how many key exchanges may stand in front of connected peers
 //! - [`handshake`]: TLS and login of one connection: `Hello` → `Welcome`
 //! - [`connection`]: one logged-in connection: bytes ↔ session
 
@@ -12,14 +13,14 @@ pub mod connection;
 pub mod handshake;
 pub mod listener;
 pub mod tls;
+mod turns;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, SemaphorePermit};
-
 use crate::clock::Clock;
 use crate::router::Router;
+use turns::Turns;
 
 /// What connections are bounded by.
 #[derive(Clone, Copy, Debug)]
@@ -40,7 +41,7 @@ pub struct Shared {
     pub clock: Clock,
     /// The bounds.
     pub config: Config,
-    key_exchanges: Semaphore,
+    turns: Turns,
 }
 
 impl Shared {
@@ -48,21 +49,6 @@ impl Shared {
     #[must_use]
     pub fn new(router: Arc<Router>, clock: Clock, config: Config) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        Self { router, clock, config, key_exchanges: Semaphore::new(cores) }
-    }
-
-    /// A turn to do one key exchange, in the order of asking, and how long that took to come.
-    ///
-    /// A key exchange holds a thread for a while (some 150 µs). A storm of them, all ready to run, would stand in front of
-    /// every connected peer; so no more are ready to run than there are cores, and the others wait here.
-    async fn turn(&self) -> (Option<SemaphorePermit<'_>>, Duration) {
-        if let Ok(turn) = self.key_exchanges.try_acquire() {
-            return (Some(turn), Duration::ZERO);
-        }
-        let since = self.clock.elapsed();
-        let turn = self.key_exchanges.acquire().await.ok();
-        // Whoever is woken by the last one's end would run at once; those who were ready before go first.
-        tokio::task::yield_now().await;
-        (turn, self.clock.elapsed() - since)
+        Self { router, clock, config, turns: Turns::new(cores) }
     }
 }

@@ -22,8 +22,10 @@ pub mod sync;
 
 use std::sync::Arc;
 
+use futures_util::future::BoxFuture;
 use postrider_protocol::error::{CodedError, ErrorCode};
 use postrider_protocol::frame;
+use postrider_protocol::limits::SEND_WINDOW;
 use postrider_protocol::session::server::{Request, Requests, frame as server_frame};
 use postrider_protocol::wire::{self, server_frame::Body};
 
@@ -37,6 +39,9 @@ use publish::Publisher;
 
 /// Codes for further devices that one wake-up may ask for; a client has one request at a time under way (LOGIN-20).
 const MAX_LINKS: usize = 8;
+
+/// A guess at what a frame takes, so that a batch is made with enough room at once.
+const TYPICAL_FRAME_BYTES: usize = 128;
 
 /// What the router is bounded by.
 #[derive(Clone, Copy, Debug)]
@@ -87,6 +92,14 @@ pub struct Work {
     now: Option<u64>,
     links: usize,
     goodbye: bool,
+}
+
+impl Work {
+    /// For the frames in so many bytes.
+    #[must_use]
+    pub fn of_bytes(bytes: usize) -> Self {
+        Self { batch: Batch::with_capacity(bytes.div_ceil(TYPICAL_FRAME_BYTES).min(SEND_WINDOW)), ..Self::default() }
+    }
 }
 
 impl Router {
@@ -143,24 +156,35 @@ impl Router {
         *work.now.get_or_insert_with(|| self.clock.wall_ms())
     }
 
-    /// Commits what was collected. Returns when the store has taken it; the answers find their own way.
-    pub async fn commit(&self, peer: &Peer, work: Work) {
-        if !work.batch.is_empty() {
-            let outbox = Arc::clone(&peer.outbox);
-            let publisher = Arc::clone(&self.publisher);
-            let done = move |committed| match committed {
-                Ok(committed) => settle(&outbox, &publisher, committed),
-                Err(error) => outbox.close(store_failed(&error)),
-            };
-            self.store.commit(work.batch, Box::new(done)).await;
+    /// Commits what was collected. Done when the store has taken it; the answers find their own way.
+    ///
+    /// Boxed as the store boxes it: whoever waits needs room for a pointer, not for the rare requests, too.
+    pub fn commit<'a>(&'a self, peer: &'a Peer, work: Work) -> BoxFuture<'a, ()> {
+        let Work { batch, links, goodbye, .. } = work;
+        let committed = (!batch.is_empty()).then(|| self.commit_batch(peer, batch));
+        if links == 0 && !goodbye {
+            return committed.unwrap_or_else(|| Box::pin(async {}));
         }
-        for _ in 0..work.links {
-            // Boxed: rare, and larger than everything else here.
-            Box::pin(self.link(peer)).await;
-        }
-        if work.goodbye {
-            self.goodbye(peer).await;
-        }
+        Box::pin(async move {
+            if let Some(committed) = committed {
+                committed.await;
+            }
+            for _ in 0..links {
+                self.link(peer).await;
+            }
+            if goodbye {
+                self.goodbye(peer).await;
+            }
+        })
+    }
+
+    fn commit_batch(&self, peer: &Peer, batch: Batch) -> BoxFuture<'_, ()> {
+        let (outbox, publisher) = (Arc::clone(&peer.outbox), Arc::clone(&self.publisher));
+        let done = move |committed| match committed {
+            Ok(committed) => settle(&outbox, &publisher, committed),
+            Err(error) => outbox.close(store_failed(&error)),
+        };
+        self.store.commit(batch, Box::new(done))
     }
 
     /// Everything that was committed before is answered first: an empty batch takes its place in the order (CONN-6).
