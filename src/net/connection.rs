@@ -98,7 +98,12 @@ impl Connection {
         let Err(ended) = self.run(&shared).await;
         shared.router.leave(&self.peer);
         let last = match &ended {
-            Ended::Gone => return ended,
+            Ended::Gone => {
+                let (turn, _) = shared.turns.take(&shared.clock).await;
+                drop(self);
+                drop(turn);
+                return ended;
+            }
             Ended::Closed(error) => Body::Error(error.to_wire()),
             Ended::Goodbye => Body::Goodbye(wire::Goodbye {}),
         };

@@ -15,6 +15,7 @@ use postrider_protocol::wire::{self, ServerFrame, server_frame::Body};
 use postrider_protocol::{frame as frames, limits};
 use rustls::ServerConfig;
 use tokio::net::TcpStream;
+use tokio::sync::SemaphorePermit;
 use tokio::time::Sleep;
 
 use super::Shared;
@@ -89,36 +90,28 @@ struct Entrant {
 }
 
 impl Entrant {
-    /// The TLS handshake. What it says last is written together with the first frame.
+    /// The TLS handshake. Until the client says something it costs no more than the socket; what is said to it last is
+    /// written together with the first frame.
     async fn shake_hands(
         shared: &Shared,
         tls: Arc<ServerConfig>,
         socket: TcpStream,
         mut deadline: Pin<&mut Sleep>,
     ) -> Result<Self, HandshakeError> {
-        let (mut stream, mut inbound, mut exported) =
-            (TlsStream::new(tls, socket).map_err(HandshakeError::Tls)?, BytesMut::new(), None);
+        before(deadline.as_mut(), socket.readable()).await?;
+        let mut turn = Some(key_exchange(shared, deadline.as_mut()).await);
+        let mut stream = TlsStream::new(tls, socket).map_err(HandshakeError::Tls)?;
+        let (mut inbound, mut exported) = (BytesMut::new(), None);
         loop {
-            tokio::select! {
-                readable = stream.readable() => readable.map_err(HandshakeError::Tls)?,
-                () = &mut deadline => return Err(HandshakeError::TimedOut),
-            }
-            let mut turn = None;
-            if stream.awaits_key_exchange() {
-                let (came, waited) = shared.turns.take(&shared.clock).await;
-                turn = came;
-                // The client is not to blame for this wait.
-                let later = deadline.deadline() + waited;
-                deadline.as_mut().reset(later);
-            }
             exported = stream.hear(&mut inbound).await.map_err(HandshakeError::Tls)?.or(exported);
-            drop(turn);
+            drop(turn.take());
             if !stream.is_handshaking() {
                 return Ok(Self { stream, inbound, exported });
             }
-            tokio::select! {
-                flushed = stream.flush() => flushed.map_err(HandshakeError::Tls)?,
-                () = &mut deadline => return Err(HandshakeError::TimedOut),
+            before(deadline.as_mut(), stream.flush()).await?;
+            before(deadline.as_mut(), stream.readable()).await?;
+            if stream.awaits_key_exchange() {
+                turn = Some(key_exchange(shared, deadline.as_mut()).await);
             }
         }
     }
@@ -176,6 +169,24 @@ impl Entrant {
         };
         drop(tokio::time::timeout(CLOSING_TIME, said).await);
     }
+}
+
+/// The client has until the deadline.
+async fn before(deadline: Pin<&mut Sleep>, io: impl Future<Output = io::Result<()>>) -> Result<(), HandshakeError> {
+    tokio::select! {
+        done = io => done.map_err(HandshakeError::Tls),
+        () = deadline => Err(HandshakeError::TimedOut),
+    }
+}
+
+/// A turn at the key exchange. Waiting for it is not the client's doing: it does not count.
+async fn key_exchange<'a>(shared: &'a Shared, mut deadline: Pin<&mut Sleep>) -> Option<SemaphorePermit<'a>> {
+    let (turn, waited) = shared.turns.take(&shared.clock).await;
+    if !waited.is_zero() {
+        let later = deadline.deadline() + waited;
+        deadline.as_mut().reset(later);
+    }
+    turn
 }
 
 fn welcome_frame(shared: &Shared, attached: &Attached) -> ServerFrame {

@@ -4,7 +4,7 @@
 //! - [`listener`]: accepts, within limits
 //! - [`tls`]: the TLS configuration, and TLS over one socket
 //! - [`certificate`]: the certificate a server makes for itself
-//! - `turns`: how many key exchanges may stand in front of connected peers
+//! - `turns`: what storms are made of takes turns, so that it does not stand in front of connected peers
 //! - [`handshake`]: TLS and login of one connection: `Hello` → `Welcome`
 //! - [`connection`]: one logged-in connection: bytes ↔ session
 
