@@ -99,7 +99,8 @@ impl Connection {
         shared.router.leave(&self.peer);
         let last = match &ended {
             Ended::Gone => {
-                let (turn, _) = shared.turns.take(&shared.clock).await;
+                // Boxed: as below.
+                let (turn, _) = Box::pin(shared.turns.take(&shared.clock)).await;
                 drop(self);
                 drop(turn);
                 return ended;
