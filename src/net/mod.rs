@@ -2,24 +2,25 @@
 //!
 //! # Layout
 //! - [`listener`]: accepts, within limits
-//! - [`tls`]: the TLS configuration
+//! - [`tls`]: the TLS configuration, and TLS over one socket
 //! - [`certificate`]: the certificate a server makes for itself
-//! - [`codec`]: the frame codec as tokio-util's `Decoder` and `Encoder`
+//! - `turns`: what storms are made of takes turns, so that it does not stand in front of connected peers
 //! - [`handshake`]: TLS and login of one connection: `Hello` → `Welcome`
 //! - [`connection`]: one logged-in connection: bytes ↔ session
 
 pub mod certificate;
-pub mod codec;
 pub mod connection;
 pub mod handshake;
 pub mod listener;
 pub mod tls;
+mod turns;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::Clock;
 use crate::router::Router;
+use turns::Turns;
 
 /// What connections are bounded by.
 #[derive(Clone, Copy, Debug)]
@@ -40,4 +41,14 @@ pub struct Shared {
     pub clock: Clock,
     /// The bounds.
     pub config: Config,
+    turns: Turns,
+}
+
+impl Shared {
+    /// What the connections of a server share.
+    #[must_use]
+    pub fn new(router: Arc<Router>, clock: Clock, config: Config) -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        Self { router, clock, config, turns: Turns::new(cores) }
+    }
 }

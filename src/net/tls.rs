@@ -1,4 +1,12 @@
-//! The TLS configuration: version 1.3 only, hybrid post-quantum key exchange first, ALPN `postrider/1` (TLS-1 … TLS-3).
+//! TLS: version 1.3 only, hybrid post-quantum key exchange first, ALPN `postrider/1` (TLS-1 … TLS-3).
+//!
+//! # Layout
+//! - here: the configuration
+//! - [`stream`]: TLS over one socket, with no buffer at rest
+//! - [`exporter`]: what binds a login proof to its connection
+
+pub mod exporter;
+pub mod stream;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -76,6 +84,7 @@ pub fn server_config(files: &Files, now_s: i64) -> Result<Arc<ServerConfig>, Tls
     config.ticketer = aws_lc_rs::Ticketer::new().map_err(mismatch)?;
     // One ticket is enough for one next connection, and costs less than two.
     config.send_tls13_tickets = 1;
+    config.key_log = Arc::new(exporter::Tap);
     Ok(Arc::new(config))
 }
 

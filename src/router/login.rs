@@ -106,7 +106,7 @@ impl Router {
             now: self.clock.wall_ms(),
         };
         let (answer, wait) = tokio::sync::oneshot::channel();
-        let (hub, publisher, seat) = (Arc::clone(&self.hub), self.publisher(), Arc::clone(&outbox));
+        let (hub, publisher, seat) = (Arc::clone(&self.hub), Arc::clone(&self.publisher), Arc::clone(&outbox));
         let done = move |committed: Result<crate::store::Committed, StoreError>| {
             let outcome = committed.map(|committed| {
                 publisher.publish(&committed.published);
