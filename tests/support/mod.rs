@@ -2,6 +2,7 @@
 
 mod actor;
 mod audit;
+mod meddler;
 mod process;
 mod proxy;
 mod raw;
@@ -15,6 +16,7 @@ use postrider_client::{Options, Trust};
 
 pub use actor::{Cast, Plan, open_state};
 pub use audit::{Audit, Kind, Verdict, Witness};
+pub use meddler::{Meddler, Meddling};
 pub use process::{Finished, Program, ServerProcess};
 pub use proxy::{Faults, Proxy};
 pub use raw::Raw;
