@@ -1,5 +1,6 @@
-//! The specification's checks: our server keeps them all, and a server with a planted fault is found out.
+//! The specification's checks: our server and our client keep them all, and planted faults are found out.
 
+mod clients;
 mod faults;
 
 use std::net::SocketAddr;
@@ -9,7 +10,8 @@ use std::time::Duration;
 use postrider::clock::Clock;
 use postrider::config::LoginMethod;
 use postrider::conformance::report::{Outcome, Report};
-use postrider::conformance::server::{self, Only, Options};
+use postrider::conformance::requirement::Only;
+use postrider::conformance::server::{self, Options};
 
 use crate::support::{Target, TestServer};
 

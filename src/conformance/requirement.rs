@@ -1,6 +1,25 @@
-//! The rules' own words, out of the specification.
+//! The requirements of the specification: their own words, and a choice of them.
 
 use postrider_protocol::SPEC;
+
+/// Some of the requirements.
+#[derive(Clone, Debug, Default)]
+pub struct Only(Vec<String>);
+
+impl Only {
+    /// Those with an id, such as `SEND-4`, or in a section, such as `SEND`, of these; all if there are none.
+    #[must_use]
+    pub fn of(words: impl IntoIterator<Item = String>) -> Self {
+        Self(words.into_iter().collect())
+    }
+
+    /// Whether any of these is among them.
+    #[must_use]
+    pub fn covers(&self, requirements: &[&str]) -> bool {
+        let named = |id: &str| self.0.iter().any(|word| id == word || id.split('-').next() == Some(word));
+        self.0.is_empty() || requirements.iter().any(|id| named(id))
+    }
+}
 
 /// The first sentence of a requirement, as plain text; `None` if the specification has no such id.
 #[must_use]
@@ -43,5 +62,14 @@ mod tests {
         assert_eq!(sentence("FRAME-2").unwrap(), "A length of 0 MUST be refused with FRAME_EMPTY.");
         assert!(sentence("ERR-1").unwrap().starts_with("An error MUST be one of appendix A: nothing"));
         assert_eq!(sentence("FRAME-99"), None);
+    }
+
+    #[test]
+    fn checks_are_chosen_by_id_or_by_section() {
+        let only = |words: &[&str]| Only::of(words.iter().map(|word| (*word).to_owned()));
+        assert!(only(&[]).covers(&["SEND-4"]));
+        assert!(only(&["SEND"]).covers(&["TLS-1", "SEND-4"]));
+        assert!(only(&["SEND-4"]).covers(&["SEND-4"]));
+        assert!(!only(&["SEND-1"]).covers(&["SEND-12"]));
     }
 }

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use postrider::clock::Clock;
 use postrider::conformance::report::Outcome;
-use postrider::conformance::server::{self, Only, Options};
+use postrider::conformance::requirement::Only;
+use postrider::conformance::server::{self, Options};
 use postrider_protocol::wire::server_frame::Body;
 use postrider_protocol::wire::{self, ClientFrame, ServerFrame, client_frame, deliver};
 

@@ -17,7 +17,8 @@ use crate::cli::signals::Signals;
 use crate::cli::target::TargetFlags;
 use crate::clock::Clock;
 use crate::conformance::report::Report;
-use crate::conformance::server::{self, Only, Options};
+use crate::conformance::requirement::Only;
+use crate::conformance::server::{self, Options};
 use crate::conformance::{ConformanceError, client};
 
 /// Try the specification's rules on a server, or on a client
@@ -25,7 +26,7 @@ use crate::conformance::{ConformanceError, client};
 #[command(after_long_help = EXIT_CODES)]
 pub struct Conformance {
     /// Play a strict server, and judge the client that connects to it
-    #[arg(long, conflicts_with_all = ["server", "ca", "context", "code", "longest_wait"])]
+    #[arg(long, conflicts_with_all = ["server", "ca", "context", "code", "user"])]
     client: bool,
     /// Where the strict server listens
     #[arg(long, value_name = "ADDR", requires = "client", default_value = "127.0.0.1:7222")]
@@ -33,7 +34,7 @@ pub struct Conformance {
     /// Where the strict server keeps its certificates; without it in a temporary directory
     #[arg(long, value_name = "DIR", requires = "client")]
     directory: Option<PathBuf>,
-    /// With --code: a user of the server; with --client: as whom the client logs in
+    /// The user that --code enrols a device of
     #[arg(long, value_name = "NAME")]
     user: Option<String>,
     /// A fresh enrolment code for --user, for servers that give none to a device that logged in by name
@@ -46,7 +47,7 @@ pub struct Conformance {
     #[arg(long, value_name = "SECONDS", value_parser = seconds, default_value = "15")]
     longest_wait: Duration,
     /// Only what stands for these requirements, such as SEND-4, or these sections, such as LOGIN,FRAME
-    #[arg(long, value_name = "ID", value_delimiter = ',', conflicts_with = "client")]
+    #[arg(long, value_name = "ID", value_delimiter = ',')]
     only: Vec<String>,
     /// Print the report as one JSON object
     #[arg(long)]
@@ -58,8 +59,17 @@ pub struct Conformance {
     target: TargetFlags,
 }
 
+impl Conformance {
+    fn only(&self) -> Only {
+        Only::of(self.only.iter().map(|word| word.to_uppercase()))
+    }
+}
+
 /// How long a server's answer may take, unless told otherwise.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long a client may be away, unless told otherwise.
+const CLIENT_PATIENCE: Duration = Duration::from_secs(60);
 
 /// Runs it.
 ///
@@ -86,11 +96,33 @@ async fn judge_server(conformance: &Conformance) -> Result<Report, Failure> {
         code,
         patience: conformance.patience.unwrap_or(PATIENCE),
         longest_wait: conformance.longest_wait,
-        only: Only::of(conformance.only.iter().map(|word| word.to_uppercase())),
+        only: conformance.only(),
     };
     let progress = show::Progress::of(server::catalogue().count());
     let report = server::run(options, Clock::system(), &|name| progress.step(name)).await?;
     progress.end();
+    Ok(report)
+}
+
+async fn judge_client(conformance: &Conformance) -> Result<Report, Failure> {
+    let temporary = match &conformance.directory {
+        Some(_) => None,
+        None => Some(tempfile::tempdir().map_err(|error| Failure::other(format!("no temporary directory: {error}")))?),
+    };
+    let directory = conformance.directory.clone().or_else(|| temporary.as_ref().map(|made| made.path().to_owned()));
+    let options = client::Options {
+        listen: conformance.listen.clone(),
+        directory: directory.unwrap_or_default(),
+        app: conformance.target.app.clone().unwrap_or_else(|| "dev".to_owned()),
+        patience: conformance.patience.unwrap_or(CLIENT_PATIENCE),
+        only: conformance.only(),
+    };
+    let (app, patience) = (options.app.clone(), options.patience);
+    let host = client::Host::bind(options, Clock::system()).await?;
+    // Where the report is JSON, stdout is for it alone.
+    let say = |line: &str| if conformance.json { print::complain(line) } else { drop(print::line(line)) };
+    show::invitation(&host, &app, patience).iter().for_each(|line| say(line));
+    let report = host.judge(&|news| say(&show::news(news))).await?;
     Ok(report)
 }
 

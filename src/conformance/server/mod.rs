@@ -32,6 +32,7 @@ use futures_util::stream;
 
 use super::ConformanceError;
 use super::report::{Fault, Finding, Outcome, Report};
+use super::requirement::Only;
 use crate::clock::Clock;
 use world::World;
 
@@ -55,23 +56,6 @@ pub struct Options {
     pub longest_wait: Duration,
     /// Which checks to run.
     pub only: Only,
-}
-
-/// Some of the requirements.
-#[derive(Clone, Debug, Default)]
-pub struct Only(Vec<String>);
-
-impl Only {
-    /// Those with an id, such as `SEND-4`, or in a section, such as `SEND`, of these; all if there are none.
-    #[must_use]
-    pub fn of(words: impl IntoIterator<Item = String>) -> Self {
-        Self(words.into_iter().collect())
-    }
-
-    fn covers(&self, requirements: &[&str]) -> bool {
-        let named = |id: &str| self.0.iter().any(|word| id == word || id.split('-').next() == Some(word));
-        self.0.is_empty() || requirements.iter().any(|id| named(id))
-    }
 }
 
 /// Why a check did not end well.
@@ -178,15 +162,6 @@ fn must(holds: bool, expected: &str, came: impl FnOnce() -> String) -> Verdict {
 mod tests {
     use super::*;
     use crate::conformance::requirement;
-
-    #[test]
-    fn checks_are_chosen_by_id_or_by_section() {
-        let only = |words: &[&str]| Only::of(words.iter().map(|word| (*word).to_owned()));
-        assert!(only(&[]).covers(&["SEND-4"]));
-        assert!(only(&["SEND"]).covers(&["TLS-1", "SEND-4"]));
-        assert!(only(&["SEND-4"]).covers(&["SEND-4"]));
-        assert!(!only(&["SEND-1"]).covers(&["SEND-12"]));
-    }
 
     #[test]
     fn every_check_is_a_sentence_of_its_own_about_requirements_that_exist() {

@@ -3,10 +3,12 @@
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::cli::print;
+use crate::conformance::client::{CODE, Host};
 use crate::conformance::report::{Fault, Finding, Outcome, Report};
 use crate::conformance::requirement;
 
@@ -51,6 +53,28 @@ impl Progress {
 pub fn show(report: &Report, coloured: bool, verbose: bool) -> io::Result<()> {
     let paint = Paint { coloured };
     text(report, &paint, verbose).lines().try_for_each(print::line)
+}
+
+/// What the author of a client must do.
+pub fn invitation(host: &Host, app: &str, patience: Duration) -> Vec<String> {
+    vec![
+        "A strict server for your client. Let it log in, take messages, confirm them, and come back by itself.".into(),
+        "More is tried if it answers each message with the same text, and marks it as read (an echo bot).".into(),
+        String::new(),
+        format!("  address      {}", host.address()),
+        format!("  certificate  {}", host.ca().display()),
+        format!("  app          {}", print::escape(app)),
+        "  user         any one user and device, by open login, without state of an earlier run".into(),
+        format!("               or enrolled with the code {CODE}"),
+        String::new(),
+        format!("Start it now. When it ends, start it again with the state it has; it may be away for {} s.", patience.as_secs()),
+        String::new(),
+    ]
+}
+
+/// What happens, as a line.
+pub fn news(news: &str) -> String {
+    format!("… {}", print::escape(news))
 }
 
 struct Paint {
