@@ -16,6 +16,7 @@ fn cycles() -> u32 {
     std::env::var("POSTRIDER_CRASH_CYCLES").map_or(8, |cycles| cycles.parse().unwrap())
 }
 
+/// SEND-7: what was acked is there after `kill -9`; SEND-4, SEND-9: and what was not acked is asked for again.
 #[test]
 fn a_server_killed_under_load_loses_nothing_doubles_nothing_and_keeps_the_order() {
     let seed = seed();

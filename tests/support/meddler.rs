@@ -28,11 +28,6 @@ pub trait Meddling: Send + 'static {
     fn to_client(&mut self, frame: ServerFrame) -> Vec<ServerFrame> {
         vec![frame]
     }
-
-    /// Bytes that are no frame, after which nothing is looked at any more.
-    fn malformed(&mut self, bytes: Bytes) -> Bytes {
-        bytes
-    }
 }
 
 /// The proxy. Ends with the runtime.
@@ -85,37 +80,21 @@ async fn meddle<M: Meddling>(
     let (mut from_client, mut to_client) = tokio::io::split(client);
     let (mut from_server, mut to_server) = tokio::io::split(server);
     let (up, down) = (Arc::clone(&meddling), meddling);
-    let upwards = pump(&mut from_client, &mut to_server, |body| match take(body, &mut *up.lock().unwrap()) {
-        Body::Whole(body) => match frame::decode_client(body.clone()) {
-            Ok(frame) => encode(up.lock().unwrap().to_server(frame)),
-            Err(_) => framed(&body),
-        },
-        Body::Broken(bytes) => bytes,
+    let upwards = pump(&mut from_client, &mut to_server, limits::MAX_LOGIN_FRAME_BYTES, |body| {
+        let Ok(frame) = frame::decode_client(body.clone()) else { return framed(&body) };
+        let changed = up.lock().unwrap().to_server(frame.clone());
+        if changed == [frame] { framed(&body) } else { encode(changed) }
     });
-    let downwards = pump(&mut from_server, &mut to_client, |body| match take(body, &mut *down.lock().unwrap()) {
-        Body::Whole(body) => match frame::decode_server(body.clone()) {
-            Ok(frame) => encode(down.lock().unwrap().to_client(frame)),
-            Err(_) => framed(&body),
-        },
-        Body::Broken(bytes) => bytes,
+    let downwards = pump(&mut from_server, &mut to_client, limits::MAX_FRAME_BYTES, |body| {
+        let Ok(frame) = frame::decode_server(body.clone()) else { return framed(&body) };
+        let changed = down.lock().unwrap().to_client(frame.clone());
+        if changed == [frame] { framed(&body) } else { encode(changed) }
     });
     tokio::pin!(upwards, downwards);
     // The end of the one direction is passed on; what is still under way in the other arrives.
     tokio::select! {
         () = &mut upwards => drop(tokio::time::timeout(AFTER_THE_END, downwards).await),
         () = &mut downwards => drop(tokio::time::timeout(AFTER_THE_END, upwards).await),
-    }
-}
-
-enum Body {
-    Whole(Bytes),
-    Broken(Bytes),
-}
-
-fn take(body: Result<Bytes, Bytes>, meddling: &mut impl Meddling) -> Body {
-    match body {
-        Ok(body) => Body::Whole(body),
-        Err(bytes) => Body::Broken(meddling.malformed(bytes)),
     }
 }
 
@@ -129,26 +108,29 @@ fn encode<F: prost::Message>(frames: Vec<F>) -> Bytes {
     out.freeze()
 }
 
-/// Frames from one side to the other. What has no right length goes on as it is.
+/// Frames from one side to the other. From the first of a wrong length on, everything goes as it is.
 async fn pump(
     from: &mut (impl AsyncRead + Unpin),
     to: &mut (impl AsyncWrite + Unpin),
-    mut change: impl FnMut(Result<Bytes, Bytes>) -> Bytes,
+    longest: usize,
+    change: impl Fn(Bytes) -> Bytes,
 ) {
     let mut inbound = BytesMut::new();
+    let mut is_raw = false;
     loop {
-        loop {
-            let changed = match frame::take(&mut inbound, limits::MAX_FRAME_BYTES) {
-                Ok(Some(body)) => change(Ok(body)),
+        let mut out = BytesMut::new();
+        while !is_raw {
+            match frame::take(&mut inbound, longest) {
+                Ok(Some(body)) => out.extend_from_slice(&change(body)),
                 Ok(None) => break,
-                Err(_) => change(Err(inbound.split().freeze())),
-            };
-            if to.write_all(&changed).await.is_err() || to.flush().await.is_err() {
-                return;
+                Err(_) => is_raw = true,
             }
-            if inbound.is_empty() {
-                break;
-            }
+        }
+        if is_raw {
+            out.extend_from_slice(&inbound.split());
+        }
+        if to.write_all(&out).await.is_err() || to.flush().await.is_err() {
+            return;
         }
         match from.read_buf(&mut inbound).await {
             Ok(1..) => {}

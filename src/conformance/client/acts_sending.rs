@@ -40,6 +40,7 @@ async fn ask(stage: &mut Stage<'_>, count: usize) -> usize {
 
 async fn talk(stage: &mut Stage<'_>) -> Result<(), Gone> {
     stage.ready().await?;
+    stage.was_asked = true;
     if ask(stage, 3).await == 0 {
         (stage.news)("the client sends nothing; let it answer each message with the same text, and more is tried");
     }
@@ -48,12 +49,15 @@ async fn talk(stage: &mut Stage<'_>) -> Result<(), Gone> {
 }
 
 /// Whether there is anything to learn from asking.
-fn talks(stage: &Stage<'_>) -> bool {
-    !stage.account.sent.is_empty()
+async fn talks(stage: &mut Stage<'_>) -> Result<bool, Gone> {
+    if !stage.was_asked {
+        talk(stage).await?;
+    }
+    Ok(!stage.account.sent.is_empty())
 }
 
 async fn refuse(stage: &mut Stage<'_>) -> Result<(), Gone> {
-    if !talks(stage) {
+    if !talks(stage).await? {
         return Ok(());
     }
     stage.ready().await?;
@@ -73,7 +77,7 @@ async fn refuse(stage: &mut Stage<'_>) -> Result<(), Gone> {
 }
 
 async fn window(stage: &mut Stage<'_>) -> Result<(), Gone> {
-    if !talks(stage) {
+    if !talks(stage).await? {
         return Ok(());
     }
     stage.ready().await?;
@@ -94,7 +98,7 @@ async fn window(stage: &mut Stage<'_>) -> Result<(), Gone> {
 
 /// The messages of this connection are as if they had never come; they must come again.
 async fn unheard(stage: &mut Stage<'_>) -> Result<(), Gone> {
-    if !talks(stage) {
+    if !talks(stage).await? {
         return Ok(());
     }
     stage.stand().await?;
@@ -109,7 +113,7 @@ async fn unheard(stage: &mut Stage<'_>) -> Result<(), Gone> {
 
 /// The messages were taken, and the client does not know.
 async fn lost(stage: &mut Stage<'_>) -> Result<(), Gone> {
-    if !talks(stage) {
+    if !talks(stage).await? {
         return Ok(());
     }
     stage.stand().await?;
@@ -138,6 +142,7 @@ async fn all_came_again(stage: &mut Stage<'_>, came: usize, id: &'static str) {
 /// Streams from before the cursor: the client has taken it all, and must neither show it again nor choke.
 async fn again(stage: &mut Stage<'_>) -> Result<(), Gone> {
     const REPEATED: usize = 5;
+    talks(stage).await?;
     stage.stand().await?;
     stage.account.message(text("[again] This message comes twice; answer it once."));
     deliver_last(stage, 1).await;

@@ -111,7 +111,6 @@ impl Host {
         let patience = options.patience;
         let mut stage =
             Stage::new(Props { clock, listener, config, stranger, patience, app: options.app.clone(), code: CODE, news });
-        let mut played = 0;
         let wanted = |act: &&acts::Act| options.only.covers(act.requirements);
         // Nothing goes without a first login.
         let first = acts::all().take(1);
@@ -119,11 +118,11 @@ impl Host {
             news(act.doing);
             stage.referee.act(act.doing);
             if (act.play)(&mut stage).await.is_err() {
+                news("the client is gone, or cannot be logged in");
                 break;
             }
-            played += 1;
         }
-        if played == 0 {
+        if stage.referee.is_blank() {
             return Err(ConformanceError::NobodyCame { seconds: patience.as_secs() });
         }
         stage.hang_up().await;

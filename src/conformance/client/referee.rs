@@ -141,6 +141,12 @@ impl Referee {
         if holds { self.kept(id) } else { self.broken(id, expected, came()) }
     }
 
+    /// Whether nothing was seen at all.
+    #[must_use]
+    pub fn is_blank(&self) -> bool {
+        self.kept.is_empty() && self.wrong.is_empty()
+    }
+
     /// How it all went.
     #[must_use]
     pub fn findings(&self) -> Vec<Finding> {

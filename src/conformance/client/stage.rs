@@ -28,6 +28,9 @@ const STANDS: Duration = Duration::from_millis(1_300);
 /// How long a client is watched between `Hello` and its answer (LOGIN-18).
 const HELLO_PAUSE: Duration = Duration::from_millis(300);
 
+/// Logins in a row that are turned away before the client is given up.
+const MOST_REFUSED: usize = 5;
+
 /// The client is not there any more.
 #[derive(Debug)]
 pub struct Gone;
@@ -71,6 +74,8 @@ pub struct Stage<'a> {
     pub(super) is_mute: bool,
     /// The client may have ended because of what we did, and been started again.
     pub(super) was_started_again: bool,
+    /// The robot has asked for messages.
+    pub(super) was_asked: bool,
     pub(super) agent: String,
     live: Option<Live>,
 }
@@ -104,6 +109,7 @@ impl<'a> Stage<'a> {
             answers: Answers::AtOnce,
             is_mute: false,
             was_started_again: true,
+            was_asked: false,
             agent: String::new(),
             live: None,
         }
@@ -147,7 +153,7 @@ impl<'a> Stage<'a> {
 
     /// The next connection and its `Hello`; connections that cannot go on are told so.
     pub(super) async fn arrival(&mut self) -> Result<(Line, wire::Hello), Gone> {
-        loop {
+        for _ in 0..MOST_REFUSED {
             let mut line = self.line().await?;
             let Ok(body) = line.next(limits::MAX_FRAME_BYTES, self.patience).await else { continue };
             let judged = judge_hello(&body, &self.account, self.was_started_again, &mut self.referee);
@@ -165,6 +171,7 @@ impl<'a> Stage<'a> {
             drop(write(&mut line, Body::Error(error)).await);
             line.close().await;
         }
+        Err(Gone)
     }
 
     /// Challenges where the method wants it, and checks the proof; the reason why it fails, if it does.
@@ -230,7 +237,7 @@ impl<'a> Stage<'a> {
         earlier: usize,
         lost: Vec<u64>,
     ) -> Result<(), Gone> {
-        loop {
+        for _ in 0..MOST_REFUSED {
             self.judge_pause(&mut line).await;
             match self.prove(&mut line, &hello).await {
                 Ok(()) => {
@@ -246,6 +253,7 @@ impl<'a> Stage<'a> {
             }
             (line, hello) = self.arrival().await?;
         }
+        Err(Gone)
     }
 
     /// Nothing comes between `Hello` and its answer.
