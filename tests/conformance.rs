@@ -1,6 +1,7 @@
 //! The specification's checks: our server and our client keep them all, and planted faults are found out.
 
 mod clients;
+mod command;
 mod faults;
 
 use std::net::SocketAddr;

@@ -128,7 +128,9 @@ fn a_requirement_without_a_test_and_a_name_without_a_requirement_are_told() {
 fn gaps(defined: &BTreeSet<String>, proven: &BTreeSet<String>, excused: &BTreeSet<String>) -> Vec<String> {
     let mut gaps = Vec::new();
     for id in defined.difference(&(proven | excused)) {
-        gaps.push(format!("{id}: no test names it; name it in the comment of the test that proves it, or excuse it above"));
+        gaps.push(format!(
+            "{id}: no test names it; name it in the comment of the test that proves it, or excuse it above"
+        ));
     }
     for id in proven.difference(defined) {
         gaps.push(format!("{id}: a test names it, but SPEC.md does not have it"));

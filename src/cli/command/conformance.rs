@@ -77,9 +77,8 @@ const CLIENT_PATIENCE: Duration = Duration::from_secs(60);
 /// [`Failure`], as every command; what is broken is told in the report.
 pub async fn run(conformance: Conformance) -> Result<Exit, Failure> {
     let mut signals = Signals::listen()?;
-    let judged = async {
-        if conformance.client { judge_client(&conformance).await } else { judge_server(&conformance).await }
-    };
+    let judged =
+        async { if conformance.client { judge_client(&conformance).await } else { judge_server(&conformance).await } };
     tokio::select! {
         report = judged => conclude(&report?, &conformance),
         _ = signals.next() => Ok(Exit::Interrupted),

@@ -79,7 +79,9 @@ async fn first_login(stage: &mut Stage<'_>) -> Result<(), Gone> {
         stage.was_started_again = true;
         let (mut line, again) = stage.arrival().await?;
         let same = again.method == hello.method && stage.prove(&mut line, &again).await.is_ok();
-        stage.referee.judge("LOGIN-10", same, "the same enrolment again, until Welcome comes", || "another login".into());
+        stage
+            .referee
+            .judge("LOGIN-10", same, "the same enrolment again, until Welcome comes", || "another login".into());
     }
     stage.was_started_again = true;
     stage.come_back(0, Vec::new()).await
@@ -116,7 +118,9 @@ async fn unknown(stage: &mut Stage<'_>) -> Result<(), Gone> {
     stage.write(&odd::unknown_body()).await;
     stage.account.message(text("A frame of an unknown kind came before this message."));
     let survives = deliver_last(stage, 1).await;
-    stage.referee.judge("VER-3", survives, "the frame to be ignored", || "no confirmation of what came after it".into());
+    stage
+        .referee
+        .judge("VER-3", survives, "the frame to be ignored", || "no confirmation of what came after it".into());
 
     stage.ready().await?;
     stage.account.raw_entry(odd::unknown_entry);
@@ -182,6 +186,8 @@ async fn receipts(stage: &mut Stage<'_>) -> Result<(), Gone> {
         stage.account.entry(entry, None);
     }
     let confirmed = deliver_last(stage, count).await;
-    stage.referee.judge("RCPT-2", confirmed, "repeated receipts to be taken and confirmed", || "no confirmation".into());
+    stage
+        .referee
+        .judge("RCPT-2", confirmed, "repeated receipts to be taken and confirmed", || "no confirmation".into());
     Ok(())
 }

@@ -145,6 +145,7 @@ async fn stranger(stage: &mut Stage<'_>) -> Result<(), Gone> {
 
 async fn replaced(stage: &mut Stage<'_>) -> Result<(), Gone> {
     stage.stand().await?;
+    (stage.news)("do not start the client again any more: it must stay away now");
     stage.say(Body::Error(CodedError::new(ErrorCode::Replaced).to_wire())).await;
     stage.hang_up().await;
     let patience = std::mem::replace(&mut stage.patience, STAYS_AWAY_TIME);

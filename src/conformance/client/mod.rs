@@ -5,7 +5,7 @@
 //!
 //! # Layout
 //! - [`acts`]: what happens to the client, and what must come of it
-//! - [`stage`]: connections, logins, answers
+//! - [`stage`]: connections and answers; `door`: how a connection comes to be logged in
 //! - [`watch`]: judges frames as they come
 //! - [`account`]: what the server knows of the device
 //! - [`referee`]: the requirements on clients, and what was seen of each
@@ -15,6 +15,7 @@ pub mod account;
 pub mod acts;
 mod acts_broken;
 mod acts_sending;
+mod door;
 mod odd;
 pub mod referee;
 pub mod stage;
@@ -109,8 +110,16 @@ impl Host {
     pub async fn judge(self, news: &(dyn Fn(&str) + Sync)) -> Result<Report, ConformanceError> {
         let Self { options, clock, listener, address, config, stranger, .. } = self;
         let patience = options.patience;
-        let mut stage =
-            Stage::new(Props { clock, listener, config, stranger, patience, app: options.app.clone(), code: CODE, news });
+        let mut stage = Stage::new(Props {
+            clock,
+            listener,
+            config,
+            stranger,
+            patience,
+            app: options.app.clone(),
+            code: CODE,
+            news,
+        });
         let wanted = |act: &&acts::Act| options.only.covers(act.requirements);
         // Nothing goes without a first login.
         let first = acts::all().take(1);

@@ -288,7 +288,8 @@ pub fn judge_hello(
     }
     let has_none = hello.device_id == 0 && was_started_again;
     let right = has_none || hello.device_id == if account.is_known { DEVICE_ID } else { 0 };
-    let expected = if account.is_known { "the device_id that Welcome gave (17)" } else { "device_id 0: start without state" };
+    let expected =
+        if account.is_known { "the device_id that Welcome gave (17)" } else { "device_id 0: start without state" };
     referee.judge("LOGIN-12", right, expected, || format!("device_id {}", hello.device_id));
     if hello.device_id == DEVICE_ID {
         let (least, most) = (account.confirmed, account.streamed);

@@ -32,7 +32,8 @@ impl Dialer {
         let mut addresses = tokio::net::lookup_host(server).await.map_err(|error| wrong(error.to_string()))?;
         let address = addresses.next().ok_or_else(|| wrong("the name has no address".into()))?;
         let host = server.rsplit_once(':').map_or(server, |(host, _)| host).trim_matches(['[', ']']);
-        let name = ServerName::try_from(host.to_owned()).map_err(|_| wrong("no certificate can have this name".into()))?;
+        let name =
+            ServerName::try_from(host.to_owned()).map_err(|_| wrong("no certificate can have this name".into()))?;
         Ok(Self { address, name, config: config(ca)? })
     }
 

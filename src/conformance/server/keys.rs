@@ -46,7 +46,9 @@ async fn challenged(world: &World, hello: &wire::Hello, method: hello::Method) -
         }
         Body::Error(error) if error.code == ErrorCode::MethodNotAllowed.number() => {
             let app = &hello.app;
-            Err(NotKept::Skipped(format!("the app \"{app}\" does not allow device keys; name one that does with --app")))
+            Err(NotKept::Skipped(format!(
+                "the app \"{app}\" does not allow device keys; name one that does with --app"
+            )))
         }
         other => Err(broken("Challenge", describe(&other))),
     }
@@ -90,13 +92,7 @@ async fn welcomed(
     }
 }
 
-async fn failed(
-    world: &World,
-    hello: &wire::Hello,
-    method: hello::Method,
-    key: &Ed25519KeyPair,
-    why: &str,
-) -> Verdict {
+async fn failed(world: &World, hello: &wire::Hello, method: hello::Method, key: &Ed25519KeyPair, why: &str) -> Verdict {
     match log_in(world, hello, method, key).await? {
         Body::Error(error) if error.code == ErrorCode::LoginFailed.number() => Ok(()),
         other => Err(broken(format!("Error LOGIN_FAILED (200): {why}"), describe(&other))),

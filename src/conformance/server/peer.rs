@@ -386,7 +386,10 @@ pub fn describe_entry(position: u64, entry: &deliver::Entry) -> String {
     match entry {
         deliver::Entry::Message(message) => {
             let text = String::from_utf8_lossy(&message.content).chars().take(40).collect::<String>();
-            format!("Deliver{{position {position}}} of the message {text:?} (seq {} from {})", message.seq, message.sender)
+            format!(
+                "Deliver{{position {position}}} of the message {text:?} (seq {} from {})",
+                message.seq, message.sender
+            )
         }
         deliver::Entry::Delivered(of) => receipt("delivered", of),
         deliver::Entry::Read(of) => receipt("read", of),

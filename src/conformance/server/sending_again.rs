@@ -27,7 +27,9 @@ async fn same_answer(world: &World) -> Verdict {
     let (alice, bob) = pair.names.clone();
     let first = pair.alice.send_acked(&bob, "once").await?;
     let same = |again: wire::Ack| {
-        must(again == first, &describe(&Body::Ack(first)), || format!("{} at {}", describe(&Body::Ack(again)), again.time))
+        must(again == first, &describe(&Body::Ack(first)), || {
+            format!("{} at {}", describe(&Body::Ack(again)), again.time)
+        })
     };
     pair.alice.say(message(1, user(&bob), "once")).await;
     same(pair.alice.ack(1).await?)?;

@@ -60,7 +60,10 @@ impl World {
             Ok(Err(error)) => error.to_string(),
             Err(_) => format!("no TLS within {} s", self.options.patience.as_secs()),
         };
-        Err(ConformanceError::Unreachable { server: format!("{} ({})", self.options.server, self.dialer.address()), why })
+        Err(ConformanceError::Unreachable {
+            server: format!("{} ({})", self.options.server, self.dialer.address()),
+            why,
+        })
     }
 
     /// A user that no check had before.

@@ -15,6 +15,9 @@ use crate::conformance::requirement;
 /// Columns of a line, where the terminal does not say.
 const WIDTH: usize = 100;
 
+/// Columns of a requirement's id, or another label.
+const ID: usize = 10;
+
 /// How many checks are through, on stderr where that is a terminal.
 pub struct Progress {
     bar: ProgressBar,
@@ -62,12 +65,12 @@ pub fn invitation(host: &Host, app: &str, patience: Duration) -> Vec<String> {
         "More is tried if it answers each message with the same text, and marks it as read (an echo bot).".into(),
         String::new(),
         format!("  address      {}", host.address()),
-        format!("  certificate  {}", host.ca().display()),
+        format!("  certificate  {}", std::path::absolute(host.ca()).unwrap_or_else(|_| host.ca().to_owned()).display()),
         format!("  app          {}", print::escape(app)),
         "  user         any one user and device, by open login, without state of an earlier run".into(),
         format!("               or enrolled with the code {CODE}"),
         String::new(),
-        format!("Start it now. When it ends, start it again with the state it has; it may be away for {} s.", patience.as_secs()),
+        format!("Start it now. When it ends, start it again with its state, within {} s.", patience.as_secs()),
         String::new(),
     ]
 }
@@ -106,6 +109,13 @@ impl Paint {
     }
 }
 
+impl Paint {
+    /// Columns that a mark takes.
+    fn mark_width(&self) -> usize {
+        if self.coloured { 1 } else { 6 }
+    }
+}
+
 fn text(report: &Report, paint: &Paint, verbose: bool) -> String {
     let mut out = String::new();
     let name = if report.name.is_empty() { report.subject } else { &report.name };
@@ -123,6 +133,7 @@ fn text(report: &Report, paint: &Paint, verbose: bool) -> String {
     out
 }
 
+/// One finding: its mark, its name, and at the right the requirements it stands for.
 fn one(out: &mut String, finding: &Finding, paint: &Paint, verbose: bool) {
     let ids = finding.requirements.join(" ");
     let times = match finding.outcome {
@@ -130,10 +141,15 @@ fn one(out: &mut String, finding: &Finding, paint: &Paint, verbose: bool) {
         _ => String::new(),
     };
     let name = print::escape(&finding.name);
-    let mark = paint.mark(&finding.outcome);
-    let used = name.chars().count() + times.chars().count() + 11;
-    let gap = WIDTH.saturating_sub(used + ids.len()).max(2);
-    let _ = writeln!(out, "  {mark} {name}{}{:gap$}{}", paint.faint(&times), "", paint.faint(&ids));
+    let indent = 3 + paint.mark_width();
+    let used = indent + name.chars().count() + times.chars().count();
+    let _ = write!(out, "  {} {name}{}", paint.mark(&finding.outcome), paint.faint(&times));
+    if used + 2 + ids.len() > WIDTH {
+        let _ = write!(out, "\n{:1$}", "", WIDTH.saturating_sub(ids.len()));
+    } else {
+        let _ = write!(out, "{:1$}", "", WIDTH - used - ids.len());
+    }
+    let _ = writeln!(out, "{}", paint.faint(&ids));
     match &finding.outcome {
         Outcome::Broken(fault) | Outcome::Advice(fault) => wrong(out, finding, fault, paint),
         Outcome::Skipped { reason } => under(out, "why", reason, paint),
@@ -148,10 +164,10 @@ fn wrong(out: &mut String, finding: &Finding, Fault { expected, came }: &Fault, 
     rules(out, finding, paint);
 }
 
-/// The requirements in their own words, where they say more than the line above them.
+/// The requirements in their own words.
 fn rules(out: &mut String, finding: &Finding, paint: &Paint) {
     for id in &finding.requirements {
-        if let Some(sentence) = requirement::sentence(id).filter(|sentence| *sentence != finding.name) {
+        if let Some(sentence) = requirement::sentence(id) {
             under(out, id, &sentence, paint);
         }
     }
@@ -160,26 +176,32 @@ fn rules(out: &mut String, finding: &Finding, paint: &Paint) {
 /// A line of explanation, broken into several.
 fn under(out: &mut String, label: &str, text: &str, paint: &Paint) {
     const INDENT: usize = 9;
-    const LABEL: usize = 10;
-    let text = print::escape(text);
-    let mut line = String::new();
-    let mut first = true;
-    let mut flush = |line: &mut String| {
-        let label = if first { label } else { "" };
-        first = false;
-        let _ = writeln!(out, "{:INDENT$}{} {line}", "", paint.faint(&format!("{label:<LABEL$}")));
-        line.clear();
-    };
-    for word in text.split(' ') {
-        if !line.is_empty() && INDENT + LABEL + line.chars().count() + word.chars().count() + 2 > WIDTH {
-            flush(&mut line);
-        }
-        if !line.is_empty() {
-            line.push(' ');
-        }
-        line.push_str(word);
+    for (number, line) in wrapped(&print::escape(text), WIDTH - INDENT - ID - 1).iter().enumerate() {
+        let label = if number == 0 { label } else { "" };
+        let _ = writeln!(out, "{:INDENT$}{} {line}", "", paint.faint(&format!("{label:<ID$}")));
     }
-    flush(&mut line);
+}
+
+/// Lines of at most so many characters, where words allow it; at least one.
+fn wrapped(text: &str, width: usize) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    let mut used = 0;
+    for word in text.split(' ') {
+        let length = word.chars().count();
+        if used > 0 && used + 1 + length > width {
+            lines.push(String::new());
+            used = 0;
+        }
+        if let Some(line) = lines.last_mut() {
+            if used > 0 {
+                line.push(' ');
+                used += 1;
+            }
+            line.push_str(word);
+            used += length;
+        }
+    }
+    lines
 }
 
 fn verdict(report: &Report, paint: &Paint) -> String {
