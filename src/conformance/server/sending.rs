@@ -42,7 +42,7 @@ async fn end_to_end(world: &World) -> Verdict {
 async fn in_order(world: &World) -> Verdict {
     let mut pair = world.pair().await?;
     let bob = pair.names.1.clone();
-    let refused = |send_id: u64| send_id % 7 == 0;
+    let refused = |send_id: u64| send_id.is_multiple_of(7);
     let sends: Vec<_> = (1..=50)
         .map(|send_id| pair.alice.next_send(if refused(send_id) { None } else { user(&bob) }, &send_id.to_string()))
         .collect();
