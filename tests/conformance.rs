@@ -16,12 +16,13 @@ use postrider::conformance::server::{self, Options};
 
 use crate::support::{Target, TestServer};
 
-/// A server of the kind that the checks can see most of: both logins, and timeouts that can be waited for.
+/// A server of the kind that the checks can see most of: both logins, and timeouts that can be waited for, but that no
+/// busy machine runs into.
 async fn a_server() -> TestServer {
     TestServer::start_with(|config| {
         config.app[0].login = vec![LoginMethod::Open, LoginMethod::DeviceKey];
-        config.listen.login_timeout_ms = 2_000;
-        config.listen.idle_timeout_ms = 3_000;
+        config.listen.login_timeout_ms = 6_000;
+        config.listen.idle_timeout_ms = 6_000;
     })
     .await
 }

@@ -21,6 +21,12 @@ impl Only {
     }
 }
 
+/// Whether this is an id, such as `SEND-4`, or a section, such as `SEND`, of the specification.
+#[must_use]
+pub fn is_known(word: &str) -> bool {
+    sentence(word).is_some() || sentence(&format!("{word}-1")).is_some()
+}
+
 /// The first sentence of a requirement, as plain text; `None` if the specification has no such id.
 #[must_use]
 pub fn sentence(id: &str) -> Option<String> {
@@ -62,6 +68,7 @@ mod tests {
         assert_eq!(sentence("FRAME-2").unwrap(), "A length of 0 MUST be refused with FRAME_EMPTY.");
         assert!(sentence("ERR-1").unwrap().starts_with("An error MUST be one of appendix A: nothing"));
         assert_eq!(sentence("NOTHING-1"), None);
+        assert!(is_known("SEND") && is_known("SEND-4") && !is_known("NOTHING") && !is_known(""));
     }
 
     #[test]

@@ -15,6 +15,9 @@ fn the_command_reports_on_a_server_in_words_and_in_json_and_exits_by_what_it_fou
     assert_eq!((&report["subject"], &report["kept"], &report["broken"]), (&"server".into(), &1.into(), &0.into()));
     assert_eq!(report["findings"][0]["requirements"][0], "FRAME-2");
 
+    let unknown = server.run(&["conformance", "--only", "SENDING"]);
+    assert!(unknown.code == Some(2) && unknown.stderr.contains("such as SEND-4"), "{unknown:?}");
+
     // What waits for timeouts of the default configuration is not tried, and says what to do.
     let skipped = server.run(&["conformance", "--only", "CONN-2", "--longest-wait", "1"]);
     assert_eq!(skipped.code, Some(0), "{skipped:?}");

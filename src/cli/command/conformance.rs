@@ -17,7 +17,7 @@ use crate::cli::signals::Signals;
 use crate::cli::target::TargetFlags;
 use crate::clock::Clock;
 use crate::conformance::report::Report;
-use crate::conformance::requirement::Only;
+use crate::conformance::requirement::{self, Only};
 use crate::conformance::server::{self, Options};
 use crate::conformance::{ConformanceError, client};
 
@@ -47,7 +47,7 @@ pub struct Conformance {
     #[arg(long, value_name = "SECONDS", value_parser = seconds, default_value = "15")]
     longest_wait: Duration,
     /// Only what stands for these requirements, such as SEND-4, or these sections, such as LOGIN,FRAME
-    #[arg(long, value_name = "ID", value_delimiter = ',')]
+    #[arg(long, value_name = "ID", value_delimiter = ',', value_parser = requirement)]
     only: Vec<String>,
     /// Print the report as one JSON object
     #[arg(long)]
@@ -59,10 +59,13 @@ pub struct Conformance {
     target: TargetFlags,
 }
 
-impl Conformance {
-    fn only(&self) -> Only {
-        Only::of(self.only.iter().map(|word| word.to_uppercase()))
+/// An id or a section of the specification.
+fn requirement(word: &str) -> Result<String, String> {
+    let word = word.to_uppercase();
+    if !requirement::is_known(&word) {
+        return Err("no requirement of SPEC.md; name one, such as SEND-4, or a section, such as SEND".into());
     }
+    Ok(word)
 }
 
 /// How long a server's answer may take, unless told otherwise.
@@ -95,9 +98,10 @@ async fn judge_server(conformance: &Conformance) -> Result<Report, Failure> {
         code,
         patience: conformance.patience.unwrap_or(PATIENCE),
         longest_wait: conformance.longest_wait,
-        only: conformance.only(),
+        only: Only::of(conformance.only.iter().cloned()),
     };
-    let progress = show::Progress::of(server::catalogue().count());
+    let wanted = server::catalogue().filter(|check| options.only.covers(check.requirements));
+    let progress = show::Progress::of(wanted.count());
     let report = server::run(options, Clock::system(), &|name| progress.step(name)).await?;
     progress.end();
     Ok(report)
@@ -114,7 +118,7 @@ async fn judge_client(conformance: &Conformance) -> Result<Report, Failure> {
         directory: directory.unwrap_or_default(),
         app: conformance.target.app.clone().unwrap_or_else(|| "dev".to_owned()),
         patience: conformance.patience.unwrap_or(CLIENT_PATIENCE),
-        only: conformance.only(),
+        only: Only::of(conformance.only.iter().cloned()),
     };
     let (app, patience) = (options.app.clone(), options.patience);
     let host = client::Host::bind(options, Clock::system()).await?;
