@@ -17,13 +17,13 @@ use crate::admin::{self, Code, Host, StoreOperator, Vitals};
 use crate::bus;
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::hub::Hub;
+use crate::hub::{self, Hub};
 use crate::ids::{AppId, DeviceId, UserId};
 use crate::net::tls::{Files, TlsError};
 use crate::net::{self, certificate, listener, tls};
 use crate::router::link::MadeCode;
 use crate::router::{self, Router};
-use crate::store::engine::{Engine, EngineConfig};
+use crate::store::engine::{Around, Engine, EngineConfig};
 use crate::store::{self, Operation, Outcome, Store, StoreError};
 use crate::sweeper::Sweeper;
 use crate::tenant::{Tenant, Tenants};
@@ -120,6 +120,7 @@ impl Server {
             segment_bytes: usize::try_from(config.store.segment_bytes).unwrap_or(usize::MAX),
             segments: config.store.segments as usize,
             salt: u64::from_le_bytes(clock.random_bytes()),
+            around_completions: Some(Around { before: hub::wakes::hold, after: hub::wakes::release }),
             ..EngineConfig::new(&data)
         };
         let store: Arc<dyn Store> = Arc::new(Engine::open(&engine)?);

@@ -4,8 +4,10 @@
 //! # Layout
 //! - [`Hub`]: (app, user) → connections
 //! - [`outbox`]: what waits to be written to one connection, bounded
+//! - [`wakes`]: one wake-up for all that one commit brings
 
 pub mod outbox;
+pub mod wakes;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

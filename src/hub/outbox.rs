@@ -18,6 +18,7 @@ use bytes::BytesMut;
 use futures_util::task::AtomicWaker;
 use postrider_protocol::error::CodedError;
 
+use super::wakes;
 use crate::ids::Position;
 
 /// Bytes that the first frame after a write makes room for, so that a burst does not grow the buffer frame by frame.
@@ -185,7 +186,7 @@ impl Outbox {
         inner.make_room();
         append(&mut Sender(&mut inner));
         drop(inner);
-        self.waker.wake();
+        wakes::wake(&self.waker);
     }
 
     /// Durable entries are there, oldest first: each one's position, and how to append it (`None`: this device needs not be
@@ -198,7 +199,7 @@ impl Outbox {
         }
         drop(inner);
         if wake {
-            self.waker.wake();
+            wakes::wake(&self.waker);
         }
     }
 
@@ -209,7 +210,7 @@ impl Outbox {
             inner.newest = newest;
             inner.live = false;
             drop(inner);
-            self.waker.wake();
+            wakes::wake(&self.waker);
         }
     }
 
@@ -267,13 +268,13 @@ impl Outbox {
         let mut inner = self.lock();
         inner.closing.get_or_insert(why);
         drop(inner);
-        self.waker.wake();
+        wakes::wake(&self.waker);
     }
 
     /// Everything the client asked is answered: the connection says `Goodbye` after what waits, then closes.
     pub fn finish(&self) {
         self.lock().finished = true;
-        self.waker.wake();
+        wakes::wake(&self.waker);
     }
 
     /// Why the connection is closing, if it is.

@@ -18,10 +18,10 @@ enum Table {
     Answers = 5,
     Conversation = 6,
     Direct = 7,
+    /// Pieces of a message that is too large for a chunk. They are written before the chunks that speak of them.
+    Piece = 8,
     /// Pieces of an inbox, under the position of their last entry.
-    Chunk = 8,
-    /// Pieces of a message that is too large for a chunk.
-    Piece = 9,
+    Chunk = 9,
     /// Where in an inbox the newest receipt of one kind, conversation and user is.
     Newest = 10,
     /// The newest segment of the journal that is in sled; written by the spill alone.
