@@ -72,7 +72,8 @@ impl Outbox {
     /// Whether [`push`](Self::push) has room for one more.
     #[must_use]
     pub fn has_room(&self) -> bool {
-        self.sends.front().is_none_or(|oldest| self.highest - oldest.send_id + 1 < limits::SEND_WINDOW as u64)
+        let span = self.sends.front().map_or(0, |oldest| self.highest - oldest.send_id + 1);
+        self.highest < u64::MAX && span < limits::SEND_WINDOW as u64
     }
 
     /// Lets everything up to this id be written: it is durable here.
