@@ -81,7 +81,8 @@ impl Known {
     fn send(&mut self, dice: &mut Dice<'_>, batch: &Batch, app: AppId) -> Option<Operation> {
         let (user, device) = self.device(dice)?;
         let next = self.devices.iter().find(|(known, _)| known.device == device).map_or(1, |(_, next)| *next);
-        let earlier = batch.iter().filter(|operation| matches!(operation, Operation::Send(sent) if sent.device == device));
+        let earlier =
+            batch.iter().filter(|operation| matches!(operation, Operation::Send(sent) if sent.device == device));
         let next = next + earlier.count() as u64;
         let send_id = match dice.byte()? {
             0..0xe0 => next,

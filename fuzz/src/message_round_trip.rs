@@ -26,8 +26,30 @@ macro_rules! checks {
 }
 
 checks!(
-    ClientFrame, ServerFrame, Hello, OpenLogin, DeviceKeyLogin, EnrollLogin, Proof, Send, Read, Ping, LinkDevice,
-    Goodbye, Challenge, Welcome, Ack, Refused, Deliver, Message, Receipt, CaughtUp, Pong, LinkCode, Error, Content,
+    ClientFrame,
+    ServerFrame,
+    Hello,
+    OpenLogin,
+    DeviceKeyLogin,
+    EnrollLogin,
+    Proof,
+    Send,
+    Read,
+    Ping,
+    LinkDevice,
+    Goodbye,
+    Challenge,
+    Welcome,
+    Ack,
+    Refused,
+    Deliver,
+    Message,
+    Receipt,
+    CaughtUp,
+    Pong,
+    LinkCode,
+    Error,
+    Content,
 );
 
 fn same_again<M: Message + Default + PartialEq + std::fmt::Debug>(encoded: Bytes) -> Option<M> {

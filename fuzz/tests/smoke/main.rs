@@ -11,12 +11,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 
 use postrider_fuzz::{Body, TARGETS, canary};
-use rand::rngs::StdRng;
 use rand::SeedableRng as _;
+use rand::rngs::StdRng;
 
 /// Variations of each target's corpus; the heavy ones open files.
 const VARIATIONS: usize = 3_000;
-const HEAVY: &[(&str, usize)] = &[("client_state", 500), ("store_history", 20), ("journal_replay", 30), ("journal_damage", 30)];
+const HEAVY: &[(&str, usize)] =
+    &[("client_state", 500), ("store_history", 20), ("journal_replay", 30), ("journal_damage", 30)];
 
 fn corpus(target: &str) -> Vec<Vec<u8>> {
     let directory = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("corpus").join(target);

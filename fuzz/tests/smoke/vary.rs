@@ -1,7 +1,7 @@
 //! Variations of a corpus: the mutations that every fuzzer begins with.
 
-use rand::rngs::StdRng;
 use rand::RngExt as _;
+use rand::rngs::StdRng;
 
 /// Bytes that mean something to length prefixes, varints and choices.
 const TELLING: [u8; 8] = [0, 1, 4, 0x7f, 0x80, 0xf8, 0xfe, 0xff];
