@@ -8,14 +8,13 @@
 pub mod outbox;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
-use dashmap::DashMap;
 use postrider_protocol::error::{CodedError, ErrorCode};
 
 pub use outbox::{Outbox, Output, Sender};
 
 use crate::ids::{AppId, DeviceId, Position, UserId};
+use crate::sync::{AtomicUsize, DashMap, Ordering};
 
 /// The live connections of this node.
 ///
