@@ -60,5 +60,8 @@ fn frames(mut stream: &[u8], mut sizes: impl Iterator<Item = usize>) -> Taken {
     }
     let inside: usize = taken.bodies.iter().map(|body| body.len() + LENGTH_PREFIX_BYTES).sum();
     assert_eq!(inside + buffer.len(), given, "no byte is lost or made");
+    if let Some(prefix) = buffer.first_chunk() {
+        assert!(buffer.len() < LENGTH_PREFIX_BYTES + u32::from_be_bytes(*prefix) as usize, "a whole frame was left");
+    }
     taken
 }

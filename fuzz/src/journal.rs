@@ -20,10 +20,17 @@ pub fn journal_replay(data: &[u8]) {
     for file in &template().journal {
         let Some(kind) = dice.byte() else { break };
         let path = directory.path().join(file);
-        match kind % 4 {
+        match kind % 5 {
             0 => std::fs::write(path, dice.rest()),
             1 => std::fs::remove_file(path),
             2 => overwrite(&path, &mut dice),
+            3 => {
+                // A good beginning, for what follows to be read at all.
+                let mut bytes = std::fs::read(&path).expect("it was laid out");
+                bytes.truncate(16 * usize::from(dice.byte().unwrap_or(0)));
+                bytes.extend_from_slice(dice.rest());
+                std::fs::write(path, bytes)
+            }
             _ => Ok(()),
         }
         .expect("in memory");

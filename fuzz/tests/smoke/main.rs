@@ -15,9 +15,9 @@ use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 
 /// Variations of each target's corpus; the heavy ones open files.
-const VARIATIONS: usize = 3_000;
+const VARIATIONS: usize = 10_000;
 const HEAVY: &[(&str, usize)] =
-    &[("client_state", 500), ("store_history", 20), ("journal_replay", 30), ("journal_damage", 30)];
+    &[("client_state", 2_000), ("store_history", 60), ("journal_replay", 60), ("journal_damage", 60)];
 
 fn corpus(target: &str) -> Vec<Vec<u8>> {
     let directory = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("corpus").join(target);

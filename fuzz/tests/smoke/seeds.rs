@@ -60,6 +60,8 @@ fn seeds() -> BTreeMap<(&'static str, String), Vec<u8>> {
         let direction = if vector.from_client { "ClientFrame" } else { "ServerFrame" };
         seeds.insert(("message_round_trip", vector.name.clone()), [&[type_of(direction)], vector.body()].concat());
         if let Some(inner) = inner(vector) {
+            let hot = [&[MESSAGE_TYPES.len() as u8], &inner[1..]].concat();
+            seeds.insert(("message_round_trip", format!("{}_hot", vector.name)), hot);
             seeds.insert(("message_round_trip", format!("{}_alone", vector.name)), inner);
         }
         if vector.from_client {
@@ -105,6 +107,12 @@ fn type_of(name: &str) -> u8 {
     MESSAGE_TYPES.iter().position(|known| *known == name).unwrap() as u8
 }
 
+/// As `client_session` reads it: an open login, and a welcome made of small numbers.
+const LOGIN: [u8; 11] = [0, 1, 4, 2, 1, 0, 0, 9, 200, 0, 10];
+
+/// A message at position 5.
+const MESSAGE: [u8; 6] = [0, 5, 4, 5, 1, 1];
+
 /// For what no golden vector tells of.
 fn written_by_hand() -> impl Iterator<Item = ((&'static str, String), Vec<u8>)> {
     let reference = postrider::config::REFERENCE;
@@ -116,6 +124,14 @@ fn written_by_hand() -> impl Iterator<Item = ((&'static str, String), Vec<u8>)> 
         bytes("session_pair", "a_talk", &[0, 0x60, 0x90, 0, 0, 0x60, 0x90, 0xb0, 0xe0, 0x60, 0x90, 0xb0]),
         bytes("session_pair", "splits", &[0, 0, 0x50, 7, 0x50, 50, 0x80, 9, 0x80, 99, 0xb0, 0x60, 0x90, 0xb0]),
         bytes("session_pair", "breaks", &[0, 0x60, 0x90, 0, 0, 0x60, 0xf0, 0, 0x60, 0x90, 0xb0, 0xf8, 0x60, 0xd0, 250]),
+        bytes("client_session", "read_marks", &[&LOGIN[..], &MESSAGE, &[9, 1, 1, 15, 8, 5, 15]].concat()),
+        bytes(
+            "client_session",
+            "confirmed_before",
+            &[&LOGIN[..], &MESSAGE, &[8, 5, 15, 14, 1], &LOGIN, &[15]].concat(),
+        ),
+        bytes("client_session", "timers", &[&LOGIN[..], &[13, 5, 1, 9, 7, 1, 15, 13, 13]].concat()),
+        bytes("client_session", "goodbye", &[&LOGIN[..], &[5, 1, 9, 7, 1, 11, 1, 15, 10, 15, 8, 5, 15]].concat()),
         bytes("session_pair", "noise", &noise(0x9e37_79b9, 300)),
         text("config_file", "reference", reference),
         text("config_file", "all_keys", &uncommented),

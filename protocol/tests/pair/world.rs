@@ -30,7 +30,7 @@ pub enum Step {
     Wait(u64),
     /// The connection breaks; what was under way is lost.
     Break,
-    /// The application marks what it has taken as read.
+    /// The application marks everything it was given as read, before it confirms it.
     Read,
     /// The client's process ends and comes back with what it had made durable.
     Restart,
@@ -147,9 +147,9 @@ impl World {
             }
             Step::Break => self.reconnect(),
             Step::Read => {
-                let taken = self.taken.len() as u64;
-                if self.device.inbox.read(1, taken) {
-                    self.marked = taken;
+                let had = (self.taken.len() + self.waiting.len()) as u64;
+                if self.device.inbox.read(1, had) {
+                    self.marked = had;
                 }
             }
             Step::Restart => {
