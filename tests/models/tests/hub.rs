@@ -1,7 +1,7 @@
 //! Publishing against connecting, replacing and leaving, in thousands of orders: no wake-up is lost, nothing is passed
 //! over, nothing comes twice.
 
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::unwrap_used)]
 
 mod support;
 
