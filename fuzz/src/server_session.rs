@@ -25,7 +25,7 @@ fn connection(dice: &mut Dice<'_>) -> Option<()> {
     let frame = frames::client_frame(dice)?;
     let hello = match AwaitingHello::new().handle_frame(frame.clone()) {
         Ok(hello) => hello,
-        Err(error) => return Some(closes(&error)),
+        Err(error) => return over(&error),
     };
     check_hello(&frame, &hello);
     if matches!(hello.method, Method::DeviceKey | Method::Enroll { .. }) {
@@ -33,7 +33,7 @@ fn connection(dice: &mut Dice<'_>) -> Option<()> {
         let (awaiting, _) = AwaitingProof::challenge(nonce);
         assert_eq!(awaiting.nonce(), &nonce);
         if let Err(error) = awaiting.handle_frame(frames::client_frame(dice)?) {
-            return Some(closes(&error));
+            return over(&error);
         }
     }
     let idle = Duration::from_millis(1_000 + 10 * u64::from(dice.byte()?));
@@ -74,7 +74,7 @@ fn connection(dice: &mut Dice<'_>) -> Option<()> {
                     let (wanted, got) = (model.handle(&frame), session.handle_frame(frame.clone(), model.now));
                     assert_eq!(got.as_ref().map_err(|error| error.code), wanted.as_ref().map_err(|code| *code));
                     if let Err(error) = got {
-                        return Some(closes(&error));
+                        return over(&error);
                     }
                 }
                 continue;
@@ -85,13 +85,15 @@ fn connection(dice: &mut Dice<'_>) -> Option<()> {
         assert_eq!(session.confirmed(), if got.is_ok() { model.confirmed } else { session.confirmed() });
         assert!(session.confirmed() <= model.delivered, "DLVR-5");
         if let Err(error) = got {
-            return Some(closes(&error));
+            return over(&error);
         }
     }
 }
 
-fn closes(error: &CodedError) {
+/// The connection is over, and its client was told so.
+fn over(error: &CodedError) -> Option<()> {
     assert!(error.code.closes(), "{error} leaves a connection that has no state");
+    Some(())
 }
 
 fn check_hello(frame: &ClientFrame, hello: &Hello) {
