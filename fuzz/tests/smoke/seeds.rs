@@ -51,6 +51,14 @@ fn vectors(file: &str) -> Vec<Vector> {
     found
 }
 
+/// What went over one connection of a session, as three targets read it.
+#[derive(Default)]
+struct Connection {
+    both: Vec<u8>,
+    client: Vec<u8>,
+    server: Vec<u8>,
+}
+
 /// Target → name → bytes.
 fn seeds() -> BTreeMap<(&'static str, String), Vec<u8>> {
     let mut seeds = BTreeMap::new();
@@ -70,11 +78,12 @@ fn seeds() -> BTreeMap<(&'static str, String), Vec<u8>> {
             seeds.insert(("client_session", vector.name.clone()), [&[0, 0, 4], &vector.raw()[..]].concat());
         }
     }
-    let mut connections: BTreeMap<String, (Vec<u8>, Vec<u8>, Vec<u8>)> = BTreeMap::new();
+    let mut connections: BTreeMap<String, Connection> = BTreeMap::new();
     for step in vectors("session.json") {
         let of = connections.entry(step.connection.clone().unwrap().replace(' ', "_")).or_default();
-        of.0.extend_from_slice(&step.bytes);
-        let (told, begin): (_, &[u8]) = if step.from_client { (&mut of.1, &[]) } else { (&mut of.2, &[0, 1, 4]) };
+        of.both.extend_from_slice(&step.bytes);
+        let (told, begin): (_, &[u8]) =
+            if step.from_client { (&mut of.client, &[]) } else { (&mut of.server, &[0, 1, 4]) };
         // The first frame is the login's; an operation byte goes before each later one. The client writes in between.
         match (told.is_empty(), step.from_client) {
             (true, _) => told.extend_from_slice(begin),
@@ -86,7 +95,7 @@ fn seeds() -> BTreeMap<(&'static str, String), Vec<u8>> {
             told.push(100);
         }
     }
-    for (name, (both, client, server)) in connections {
+    for (name, Connection { both, client, server }) in connections {
         seeds.insert(("frame_decoder", name.clone()), [&[0x85], &both[..]].concat());
         seeds.insert(("server_session", name.clone()), client);
         seeds.insert(("client_session", name), server);

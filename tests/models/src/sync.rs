@@ -60,6 +60,11 @@ impl<K: Clone + Eq + Hash, V> DashMap<K, V> {
         if map.get(key).is_some_and(|value| doomed(key, value)) { map.remove_entry(key) } else { None }
     }
 
+    #[cfg(test)]
+    pub fn len(&self) -> usize {
+        self.0.read().expect("no step panics").len()
+    }
+
     pub fn iter(&self) -> std::vec::IntoIter<Ref<'_, K, V>> {
         let map = Rc::new(self.0.read().expect("no step panics"));
         let all: Vec<_> = map.keys().map(|key| Ref { map: Rc::clone(&map), key: key.clone() }).collect();
