@@ -14,7 +14,7 @@ use postrider_fuzz::{Body, TARGETS, canary};
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 
-/// Variations of each target's corpus; the heavy ones open files.
+/// Variations of each target's corpus; the heavy ones open files. `VARIATIONS=n` makes it n, of another kind each time.
 const VARIATIONS: usize = 10_000;
 const HEAVY: &[(&str, usize)] =
     &[("client_state", 2_000), ("store_history", 60), ("journal_replay", 60), ("journal_damage", 60)];
@@ -24,17 +24,25 @@ fn corpus(target: &str) -> Vec<Vec<u8>> {
     let entries = std::fs::read_dir(&directory).unwrap_or_else(|why| panic!("{}: {why}", directory.display()));
     let mut files: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
     files.sort();
-    files.iter().map(|file| std::fs::read(file).unwrap()).collect()
+    let mut corpus: Vec<Vec<u8>> = files.iter().map(|file| std::fs::read(file).unwrap()).collect();
+    if target == "config_file" {
+        // The keys there are today, whatever there was when the corpus was made.
+        let keys = postrider::config::REFERENCE;
+        corpus.push(keys.into());
+        corpus.push(keys.lines().flat_map(|line| [line.trim_start_matches("# "), "\n"]).collect::<String>().into());
+    }
+    corpus
 }
 
 /// The corpus, then variations of it. A failure is shown as the input that makes it.
 fn smoke(target: &str, body: Body, variations: usize) {
     let corpus = corpus(target);
     assert!(corpus.len() >= 3, "the corpus of {target} is too small to prove anything");
-    let mut random = StdRng::seed_from_u64(1);
-    let varied = (0..variations).map(|_| vary::vary(&corpus, &mut random)).collect::<Vec<_>>();
-    for input in corpus.iter().chain(&varied) {
-        if catch_unwind(AssertUnwindSafe(|| body(input))).is_err() {
+    let wanted = std::env::var("VARIATIONS").ok().map(|number| number.parse().expect("VARIATIONS is a number"));
+    let mut random = StdRng::seed_from_u64(if wanted.is_some() { rand::random() } else { 1 });
+    let varied = std::iter::repeat_with(|| vary::vary(&corpus, &mut random)).take(wanted.unwrap_or(variations));
+    for input in corpus.iter().cloned().chain(varied) {
+        if catch_unwind(AssertUnwindSafe(|| body(&input))).is_err() {
             panic!("{target} fails on {input:?}");
         }
     }

@@ -124,8 +124,6 @@ const MESSAGE: [u8; 6] = [0, 5, 4, 5, 1, 1];
 
 /// For what no golden vector tells of.
 fn written_by_hand() -> impl Iterator<Item = ((&'static str, String), Vec<u8>)> {
-    let reference = postrider::config::REFERENCE;
-    let uncommented: String = reference.lines().map(|line| line.trim_start_matches("# ").to_owned() + "\n").collect();
     let text = |target, name: &str, text: &str| ((target, name.to_owned()), text.as_bytes().to_vec());
     let bytes = |target, name: &str, bytes: &[u8]| ((target, name.to_owned()), bytes.to_vec());
     let noise = |by: u32, length: u32| (0..length).map(|step| (step.wrapping_mul(by) >> 13) as u8).collect::<Vec<_>>();
@@ -142,8 +140,6 @@ fn written_by_hand() -> impl Iterator<Item = ((&'static str, String), Vec<u8>)> 
         bytes("client_session", "timers", &[&LOGIN[..], &[13, 5, 1, 9, 7, 1, 15, 13, 13]].concat()),
         bytes("client_session", "goodbye", &[&LOGIN[..], &[5, 1, 9, 7, 1, 11, 1, 15, 10, 15, 8, 5, 15]].concat()),
         bytes("session_pair", "noise", &noise(0x9e37_79b9, 300)),
-        text("config_file", "reference", reference),
-        text("config_file", "all_keys", &uncommented),
         text(
             "config_file",
             "apps",
