@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 
+use super::outbox::LAST_SEND_ID;
 use super::{Device, Session};
 use crate::error::{CodedError, ErrorCode};
 use crate::wire::{self, ClientFrame, ServerFrame, client_frame, hello, server_frame};
@@ -152,7 +153,7 @@ impl Login {
             let detail = "the server does not know the device that this client's state belongs to";
             return Err(CodedError::with(ErrorCode::DeviceExpired, detail));
         }
-        if welcome.highest_send_id == u64::MAX {
+        if welcome.highest_send_id >= LAST_SEND_ID {
             return Err(CodedError::with(
                 ErrorCode::BadFrame,
                 "welcome.highest_send_id leaves no number to send under",
