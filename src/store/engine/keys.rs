@@ -43,6 +43,11 @@ pub(super) const TABLES: [(u8, &str); 11] = [
     (Table::Spilled as u8, "spilled"),
 ];
 
+/// The table that a key is of.
+pub(super) fn table_of(key: &[u8]) -> &'static str {
+    TABLES.iter().find(|(table, _)| key.first() == Some(table)).map_or("no table", |(_, name)| name)
+}
+
 /// Answers in one row.
 pub(super) const ANSWERS_A_ROW: u64 = 16;
 
