@@ -3,7 +3,7 @@
 //! # Layout
 //! - [`net`] → [`router`] → [`store`] → [`hub`] → [`net`]: the way of a message
 //! - [`tenant`], [`bus`], [`sweeper`], [`admin`]: what stands beside it
-//! - [`ids`], [`clock`], [`config`], [`telemetry`]: what all of them stand on
+//! - [`ids`], [`clock`], `sync`, [`config`], [`telemetry`]: what all of them stand on
 //! - [`app`]: puts it together
 //! - [`cli`]: the commands; [`mod@bench`] and [`conformance`]: the load generator and the specification's checks behind two of
 //!   them
@@ -22,5 +22,6 @@ pub mod net;
 pub mod router;
 pub mod store;
 pub mod sweeper;
+mod sync;
 pub mod telemetry;
 pub mod tenant;

@@ -10,9 +10,10 @@ use std::path::{Path, PathBuf};
 const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("ids", &[]),
     ("clock", &[]),
+    ("sync", &[]),
     ("tenant", &["ids"]),
     ("store", &["ids"]),
-    ("hub", &["ids"]),
+    ("hub", &["ids", "sync"]),
     ("bus", &["ids"]),
     ("router", &["ids", "clock", "tenant", "store", "hub", "bus"]),
     ("net", &["ids", "clock", "tenant", "store", "router"]),

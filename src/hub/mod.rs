@@ -10,14 +10,13 @@ pub mod outbox;
 pub mod wakes;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
-use dashmap::DashMap;
 use postrider_protocol::error::{CodedError, ErrorCode};
 
 pub use outbox::{Outbox, Output, Sender, Waiting};
 
 use crate::ids::{AppId, DeviceId, Position, UserId};
+use crate::sync::{AtomicUsize, DashMap, Ordering};
 
 /// The live connections of this node.
 ///

@@ -11,15 +11,14 @@
 //!
 //! Invariants: `confirmed ≤ delivered ≤ streamed ≤ newest`; live ⇒ `streamed = newest`.
 
-use std::sync::Mutex;
 use std::task::Waker;
 
 use bytes::BytesMut;
-use futures_util::task::AtomicWaker;
 use postrider_protocol::error::CodedError;
 
 use super::wakes;
 use crate::ids::Position;
+use crate::sync::{AtomicWaker, Mutex, MutexGuard};
 
 /// Bytes that the first frame after a write makes room for, so that a burst does not grow the buffer frame by frame.
 const FIRST_BYTES: usize = 1024;
@@ -301,7 +300,7 @@ impl Outbox {
         self.waker.register(waker);
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
+    fn lock(&self) -> MutexGuard<'_, Inner> {
         // A panic under this lock can only come from an allocation failure in an append; the frames are then still whole.
         self.inner.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
