@@ -34,7 +34,7 @@ pub enum ErrorCode {
     UnknownApp = 201,
     /// The app does not allow this login method, or `Hello` names none that the server knows.
     MethodNotAllowed = 202,
-    /// A user or device name is empty, longer than 64 bytes, or has control characters.
+    /// A user or device name is empty, longer than 64 bytes, or has control characters or some that steer the direction of text.
     BadName = 203,
     /// The device was unseen for longer than the retention, or revoked; what waited for it alone is gone.
     DeviceExpired = 204,
@@ -243,7 +243,7 @@ impl ErrorCode {
             ErrorCode::LoginFailed => "The user, device, key or code is not right, or the device was revoked or expired; which one is not told.",
             ErrorCode::UnknownApp => "The server has no app of this name.",
             ErrorCode::MethodNotAllowed => "The app does not allow this login method, or `Hello` names none that the server knows.",
-            ErrorCode::BadName => "A user or device name is empty, longer than 64 bytes, or has control characters.",
+            ErrorCode::BadName => "A user or device name is empty, longer than 64 bytes, or has control characters or some that steer the direction of text.",
             ErrorCode::DeviceExpired => "The device was unseen for longer than the retention, or revoked; what waited for it alone is gone.",
             ErrorCode::TooManyDevices => "The user has as many devices as the limit allows.",
             ErrorCode::CursorAhead => "`Hello.cursor` is above every position the server ever gave to this inbox.",
@@ -282,7 +282,7 @@ impl ErrorCode {
             ErrorCode::LoginFailed => "Check the names and the credential. A code works once and expires; a device that is gone enrols anew.",
             ErrorCode::UnknownApp => "Check the app's name with the operator.",
             ErrorCode::MethodNotAllowed => "Use one of the methods that `detail` lists.",
-            ErrorCode::BadName => "Use 1 to 64 bytes of UTF-8 without control characters.",
+            ErrorCode::BadName => "Use 1 to 64 bytes of UTF-8 as NAME-1 allows.",
             ErrorCode::DeviceExpired => "Forget the device's state and log in as a new device: with `device_id` 0 by open login, or with a new code.",
             ErrorCode::TooManyDevices => "Revoke a device that is no longer used.",
             ErrorCode::CursorAhead => "The client's state belongs to another server or data directory: forget it and log in as a new device.",
