@@ -4,6 +4,7 @@
 //! - [`listener`]: accepts, within limits
 //! - [`tls`]: the TLS configuration, and TLS over one socket
 //! - [`certificate`]: the certificate a server makes for itself
+//! - [`private`]: files that others must not read or write
 //! - `turns`: what storms are made of takes turns, so that it does not stand in front of connected peers
 //! - [`handshake`]: TLS and login of one connection: `Hello` → `Welcome`
 //! - [`connection`]: one logged-in connection: bytes ↔ session
@@ -12,6 +13,7 @@ pub mod certificate;
 pub mod connection;
 pub mod handshake;
 pub mod listener;
+pub mod private;
 pub mod tls;
 mod turns;
 
