@@ -346,10 +346,11 @@ fn notes(config: &Config) -> Vec<String> {
     open.map(note).collect()
 }
 
-/// As many as asked for, or as the limit of open files leaves room for.
+/// As many as asked for, or as the limit of open files leaves room for: connections that are turned away have
+/// descriptors, too, and must not take those that the store opens its next file with.
 fn max_connections(configured: u32) -> usize {
     let limit = raise_open_files().unwrap_or(1 << 20);
-    let room = limit.saturating_sub(RESERVED_DESCRIPTORS).max(1);
+    let room = limit.saturating_sub(RESERVED_DESCRIPTORS + listener::TURNED_AWAY as u64).max(1);
     let room = usize::try_from(room).unwrap_or(usize::MAX);
     if configured == 0 { room } else { room.min(configured as usize) }
 }
