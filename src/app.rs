@@ -148,6 +148,10 @@ impl Server {
             login_timeout: Duration::from_millis(config.listen.login_timeout_ms.into()),
             idle_timeout: Duration::from_millis(config.listen.idle_timeout_ms.into()),
             max_frame_bytes: config.listen.max_frame_bytes as usize,
+            failures: net::attempts::Bounds {
+                per_user: config.limits.failed_logins,
+                per_address: config.limits.failed_logins_per_address,
+            },
         };
         let shared = Arc::new(net::Shared::new(Arc::clone(&router), clock.clone(), limits));
         let server = Self {

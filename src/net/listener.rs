@@ -84,7 +84,7 @@ pub async fn accept(
                     tracing::debug!(%from, %error, "no TCP_NODELAY");
                 }
                 // Boxed: login needs far more room than a connection at rest, and only once.
-                let login = Box::pin(handshake::log_in(Arc::clone(&shared), Arc::clone(&tls), socket, admitted));
+                let login = Box::pin(handshake::log_in(Arc::clone(&shared), Arc::clone(&tls), socket, from, admitted));
                 tasks.spawn(serve(Arc::clone(&shared), login, from, permit));
             }
             Err(error) => pause_after(&error, &stop).await,

@@ -42,6 +42,8 @@ pub enum ErrorCode {
     TooManyDevices = 205,
     /// `Hello.cursor` is above every position the server ever gave to this inbox.
     CursorAhead = 206,
+    /// Too many logins from this address have failed of late; this one was not looked at.
+    TooManyAttempts = 207,
     /// The recipient is unknown or does not accept messages from this user; which one is not told.
     NotAccepted = 300,
     /// The content is longer than the limit.
@@ -92,6 +94,7 @@ impl ErrorCode {
         ErrorCode::DeviceExpired,
         ErrorCode::TooManyDevices,
         ErrorCode::CursorAhead,
+        ErrorCode::TooManyAttempts,
         ErrorCode::NotAccepted,
         ErrorCode::ContentTooLarge,
         ErrorCode::BadRecipient,
@@ -130,6 +133,7 @@ impl ErrorCode {
             ErrorCode::DeviceExpired => "DEVICE_EXPIRED",
             ErrorCode::TooManyDevices => "TOO_MANY_DEVICES",
             ErrorCode::CursorAhead => "CURSOR_AHEAD",
+            ErrorCode::TooManyAttempts => "TOO_MANY_ATTEMPTS",
             ErrorCode::NotAccepted => "NOT_ACCEPTED",
             ErrorCode::ContentTooLarge => "CONTENT_TOO_LARGE",
             ErrorCode::BadRecipient => "BAD_RECIPIENT",
@@ -169,6 +173,7 @@ impl ErrorCode {
             ErrorCode::DeviceExpired => false,
             ErrorCode::TooManyDevices => false,
             ErrorCode::CursorAhead => false,
+            ErrorCode::TooManyAttempts => true,
             ErrorCode::NotAccepted => false,
             ErrorCode::ContentTooLarge => false,
             ErrorCode::BadRecipient => false,
@@ -208,6 +213,7 @@ impl ErrorCode {
             ErrorCode::DeviceExpired => true,
             ErrorCode::TooManyDevices => true,
             ErrorCode::CursorAhead => true,
+            ErrorCode::TooManyAttempts => true,
             ErrorCode::NotAccepted => false,
             ErrorCode::ContentTooLarge => false,
             ErrorCode::BadRecipient => false,
@@ -247,6 +253,7 @@ impl ErrorCode {
             ErrorCode::DeviceExpired => "The device was unseen for longer than the retention, or revoked; what waited for it alone is gone.",
             ErrorCode::TooManyDevices => "The user has as many devices as the limit allows.",
             ErrorCode::CursorAhead => "`Hello.cursor` is above every position the server ever gave to this inbox.",
+            ErrorCode::TooManyAttempts => "Too many logins from this address have failed of late; this one was not looked at.",
             ErrorCode::NotAccepted => "The recipient is unknown or does not accept messages from this user; which one is not told.",
             ErrorCode::ContentTooLarge => "The content is longer than the limit.",
             ErrorCode::BadRecipient => "`Send` names no recipient, or a name that no user can have.",
@@ -286,6 +293,7 @@ impl ErrorCode {
             ErrorCode::DeviceExpired => "Forget the device's state and log in as a new device: with `device_id` 0 by open login, or with a new code.",
             ErrorCode::TooManyDevices => "Revoke a device that is no longer used.",
             ErrorCode::CursorAhead => "The client's state belongs to another server or data directory: forget it and log in as a new device.",
+            ErrorCode::TooManyAttempts => "Log in again after `retry_after_ms`, with a credential that is right.",
             ErrorCode::NotAccepted => "Check the recipient's name.",
             ErrorCode::ContentTooLarge => "Send less, or send a reference.",
             ErrorCode::BadRecipient => "Fix the client.",
