@@ -5,7 +5,8 @@
 //! - [`tenant`], [`bus`], [`sweeper`], [`admin`]: what stands beside it
 //! - [`ids`], [`clock`], [`config`], [`telemetry`]: what all of them stand on
 //! - [`app`]: puts it together
-//! - [`cli`]: the commands; [`mod@bench`]: the load generator behind one of them
+//! - [`cli`]: the commands; [`mod@bench`] and [`conformance`]: the load generator and the specification's checks behind two of
+//!   them
 
 pub mod admin;
 pub mod app;
@@ -14,6 +15,7 @@ pub mod bus;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod conformance;
 pub mod hub;
 pub mod ids;
 pub mod net;

@@ -14,6 +14,7 @@ mod bench;
 mod bounded_memory;
 mod broken_links;
 mod command_line;
+mod conformance;
 mod conversations;
 mod devices;
 mod durability;

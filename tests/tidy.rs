@@ -25,7 +25,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         &["ids", "clock", "tenant", "store", "hub", "bus", "router", "net", "admin", "sweeper", "config", "telemetry"],
     ),
     ("bench", &["clock"]),
-    ("cli", &["admin", "app", "bench", "clock", "config", "telemetry"]),
+    ("conformance", &["clock", "net"]),
+    ("cli", &["admin", "app", "bench", "clock", "config", "conformance", "telemetry"]),
 ];
 
 /// What may not appear, where, and why. A place is allowed by the end of its path.

@@ -334,6 +334,15 @@ mod tests {
     }
 
     #[test]
+    fn an_outbox_that_is_empty_is_small_and_stays_so() {
+        assert!(size_of::<Outbox>() <= 160, "{} bytes", size_of::<Outbox>());
+        let outbox = live(1000, 100);
+        outbox.publish([(Position(1), entry(1))]);
+        drop(outbox.take());
+        assert_eq!(outbox.lock().frames.capacity(), 0);
+    }
+
+    #[test]
     fn a_gap_between_publications_is_read_from_the_inbox() {
         let outbox = live(1000, 100);
         outbox.publish([(Position(1), entry(1))]);

@@ -7,8 +7,8 @@
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -31,6 +31,8 @@ pub const CLOSING_TIME: Duration = Duration::from_secs(5);
 /// A connection between login and close.
 pub struct Connection {
     stream: TlsStream,
+    /// For the log.
+    from: SocketAddr,
     inbound: BytesMut,
     /// Frames that are not yet encrypted.
     outbound: BytesMut,
@@ -82,28 +84,35 @@ impl From<CodedError> for Ended {
 impl Connection {
     /// A connection that says `welcome` first; `inbound` is what arrived behind the login.
     #[must_use]
-    pub fn new(stream: TlsStream, inbound: BytesMut, welcome: BytesMut, peer: Peer, session: Session) -> Self {
+    pub fn new(
+        stream: TlsStream,
+        from: SocketAddr,
+        inbound: BytesMut,
+        welcome: BytesMut,
+        peer: Peer,
+        session: Session,
+    ) -> Self {
         let backlog_end = Some(peer.outbox.newest());
-        Self { stream, inbound, outbound: welcome, writing: false, peer, session, backlog_end, broken: false }
+        Self { stream, from, inbound, outbound: welcome, writing: false, peer, session, backlog_end, broken: false }
     }
 
-    /// Who sits at the other end.
-    #[must_use]
-    pub fn peer(&self) -> &Peer {
-        &self.peer
+    /// One line for the end of this connection.
+    pub fn log_end(&self, ended: &Ended) {
+        let (from, user, device) = (self.from, self.peer.user, self.peer.device);
+        match ended {
+            Ended::Closed(error) => {
+                tracing::info!(%from, %user, %device, code = %error.code, detail = %error.detail, "closed");
+            }
+            ended => tracing::debug!(%from, %user, %device, ?ended, "closed"),
+        }
     }
 
     /// Serves the connection until it ends. Gives its seat in the hub up.
-    pub async fn serve(mut self: Box<Self>, shared: Arc<Shared>) -> Ended {
-        let Err(ended) = self.run(&shared).await;
+    pub async fn serve(&mut self, shared: &Shared) -> Ended {
+        let Err(ended) = self.run(shared).await;
         shared.router.leave(&self.peer);
         let last = match &ended {
-            Ended::Gone => {
-                let (turn, _) = shared.turns.take(&shared.clock).await;
-                drop(self);
-                drop(turn);
-                return ended;
-            }
+            Ended::Gone => return ended,
             Ended::Closed(error) => Body::Error(error.to_wire()),
             Ended::Goodbye => Body::Goodbye(wire::Goodbye {}),
         };

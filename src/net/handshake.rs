@@ -35,7 +35,7 @@ const FAILURE_TIME: Duration = Duration::from_millis(250);
 
 /// Why a connection did not get as far as `Welcome`.
 #[derive(Debug, thiserror::Error)]
-pub enum HandshakeError {
+enum HandshakeError {
     /// TLS was not agreed upon: garbage, plain text, an old version, no common ALPN.
     #[error("no TLS: {0}")]
     Tls(io::Error),
@@ -54,18 +54,25 @@ pub enum HandshakeError {
 }
 
 /// Brings one accepted socket to a logged-in connection, whose `Welcome` is its first output. `admitted` is false when the
-/// server is full.
-///
-/// # Errors
-/// See [`HandshakeError`]. What can be said to the client has been said.
+/// server is full. `None`: what can be said to the client has been said, and why is in the log.
 pub async fn log_in(
     shared: Arc<Shared>,
     tls: Arc<ServerConfig>,
     socket: TcpStream,
     from: SocketAddr,
     admitted: bool,
+) -> Option<Box<Connection>> {
+    let entered = enter(&shared, tls, socket, from, admitted).await;
+    entered.inspect_err(|error| log_failure(error, from)).ok()
+}
+
+async fn enter(
+    shared: &Shared,
+    tls: Arc<ServerConfig>,
+    socket: TcpStream,
+    from: SocketAddr,
+    admitted: bool,
 ) -> Result<Box<Connection>, HandshakeError> {
-    let shared = &*shared;
     let deadline = tokio::time::sleep(shared.config.login_timeout);
     tokio::pin!(deadline);
     let mut entrant = Entrant::shake_hands(shared, tls, socket, deadline.as_mut()).await?;
@@ -78,7 +85,7 @@ pub async fn log_in(
     };
     match outcome {
         Ok((peer, session, welcome)) => {
-            Ok(Box::new(Connection::new(entrant.stream, entrant.inbound, welcome, peer, session)))
+            Ok(Box::new(Connection::new(entrant.stream, from, entrant.inbound, welcome, peer, session)))
         }
         Err(error) => {
             if let HandshakeError::Refused(coded) = &error {
@@ -259,7 +266,7 @@ fn welcome_frame(shared: &Shared, attached: &Attached) -> ServerFrame {
 }
 
 /// One line for one connection that did not get through.
-pub fn log_failure(error: &HandshakeError, from: SocketAddr) {
+fn log_failure(error: &HandshakeError, from: SocketAddr) {
     match error {
         HandshakeError::Refused(coded) => tracing::info!(%from, code = %coded.code, detail = %coded.detail, "refused"),
         error => tracing::info!(%from, %error, "refused"),

@@ -13,8 +13,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::Shared;
-use super::connection::{Connection, Ended};
-use super::handshake::{self, HandshakeError};
+use super::connection::Connection;
+use super::handshake;
 
 /// The kernel's queue of connections that wait to be accepted.
 const BACKLOG: u32 = 4096;
@@ -37,7 +37,7 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 /// A login under way.
-type Login = BoxFuture<'static, Result<Box<Connection>, HandshakeError>>;
+type Login = BoxFuture<'static, Option<Box<Connection>>>;
 
 /// Counts connections against the limits; shared by the listeners of a server.
 pub struct Admission {
@@ -85,7 +85,7 @@ pub async fn accept(
                 }
                 // Boxed: login needs far more room than a connection at rest, and only once.
                 let login = Box::pin(handshake::log_in(Arc::clone(&shared), Arc::clone(&tls), socket, from, admitted));
-                tasks.spawn(serve(Arc::clone(&shared), login, from, permit));
+                tasks.spawn(serve(Arc::clone(&shared), login, permit));
             }
             Err(error) => pause_after(&error, &stop).await,
         }
@@ -106,32 +106,27 @@ async fn pause_after(error: &io::Error, stop: &CancellationToken) {
 }
 
 /// One connection from login to close; it has its place as long.
-async fn serve(shared: Arc<Shared>, login: Login, from: SocketAddr, _place: OwnedSemaphorePermit) {
-    let connection = match login.await {
-        Ok(connection) => connection,
-        Err(error) => return handshake::log_failure(&error, from),
-    };
-    let (user, device) = (connection.peer().user, connection.peer().device);
-    match connection.serve(shared).await {
-        Ended::Closed(error) => {
-            tracing::info!(%from, %user, %device, code = %error.code, detail = %error.detail, "closed");
-        }
-        ended => tracing::debug!(%from, %user, %device, ?ended, "closed"),
-    }
+async fn serve(shared: Arc<Shared>, login: Login, _place: OwnedSemaphorePermit) {
+    let Some(mut connection) = login.await else { return };
+    let ended = connection.serve(&shared).await;
+    connection.log_end(&ended);
+    // Boxed: a connection at rest needs no room for it.
+    let (turn, _) = Box::pin(shared.turns.take(&shared.clock)).await;
+    drop(connection);
+    drop(turn);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::hub::Outbox;
 
-    fn future_bytes<A, B, C, D, F: Future>(_: impl FnOnce(A, B, C, D) -> F) -> usize {
+    fn future_bytes<A, B, C, F: Future>(_: impl FnOnce(A, B, C) -> F) -> usize {
         size_of::<F>()
     }
 
     #[test]
     fn what_we_hold_for_a_connection_at_rest_is_small() {
-        let bytes = [future_bytes(serve), size_of::<Connection>(), size_of::<Outbox>()];
-        assert!(bytes.iter().sum::<usize>() <= 2_000, "{bytes:?}: the task, the connection in it, its outbox");
+        let (task, connection) = (future_bytes(serve), size_of::<Connection>());
+        assert!(task <= 368 && connection <= 1_424, "{task} bytes for the task, {connection} for the connection");
     }
 }

@@ -1,8 +1,8 @@
 //! The exporter of TLS 1.3 (RFC 8446, 7.5), which binds a login proof to its connection (LOGIN-6).
 //!
 //! rustls's unbuffered connections have no exporter of their own. What they have is the hook for key logs, which is
-//! called, for the labels it asks for, on the thread that drives the handshake. [`Tap`] asks for the exporter's secret
-//! alone, derives the one value the protocol exports, and keeps nothing else; [`during`] hands that value over.
+//! called, for the labels it asks for, on the thread that drives the handshake. `Tap` asks for the exporter's secret
+//! alone, derives the one value the protocol exports, and keeps nothing else; `during` hands that value over.
 
 use std::cell::Cell;
 

@@ -132,7 +132,7 @@ impl TlsStream {
         poll_fn(|cx| self.poll_flush(cx)).await
     }
 
-    /// Reads what has arrived, up to [`READ_BYTES`], and appends it, decrypted, to `plaintext`. Ready with `true` when
+    /// Reads what has arrived, up to 64 KiB, and appends it, decrypted, to `plaintext`. Ready with `true` when
     /// something was appended; with `false` when the client has closed its side.
     ///
     /// # Errors

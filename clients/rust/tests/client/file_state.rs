@@ -140,6 +140,7 @@ fn the_key_is_kept_and_nobody_else_may_read_it() {
     }
 }
 
+/// SYNC-8.
 #[test]
 fn a_forgotten_device_leaves_nothing_but_what_had_no_answer() {
     let dir = tempfile::tempdir().expect("dir");

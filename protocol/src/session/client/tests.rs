@@ -182,6 +182,22 @@ fn a_read_mark_waits_for_the_confirmation_that_covers_it() {
 }
 
 #[test]
+fn on_a_new_connection_reads_are_said_again_before_unanswered_messages() {
+    let mut device = Device::default();
+    let mut first = log_in(&mut device, welcome()).expect("login");
+    first.handle_frame(message(1, 1), &mut device, ZERO).expect("fine");
+    device.inbox.confirm(1);
+    assert!(device.inbox.read(CONVERSATION, 1));
+    push(&mut device, "unanswered");
+    device.outbox.release(1);
+    transmitted(&mut first, &mut device, ZERO);
+    let mut second = log_in(&mut device, wire::Welcome { cursor: 1, ..welcome() }).expect("login");
+    let said = transmitted(&mut second, &mut device, ZERO);
+    let kinds: Vec<_> = said.iter().map(|frame| matches!(frame.body, Some(client_frame::Body::Read(_)))).collect();
+    assert_eq!(kinds, [true, false], "RCPT-10: {said:?}");
+}
+
+#[test]
 fn a_position_is_confirmed_only_where_it_was_delivered_on_this_connection() {
     let mut device = Device::default();
     let mut first = log_in(&mut device, welcome()).expect("login");

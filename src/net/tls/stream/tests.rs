@@ -265,6 +265,7 @@ async fn a_forged_record_ends_the_connection_with_an_alert_after_what_came_befor
     for _ in 0..2 {
         assert_eq!(read_to_end(&mut stream).await.expect_err("forged").kind(), io::ErrorKind::InvalidData);
     }
+    drop(stream);
     let error = client.read_u8().await.expect_err("an alert");
     assert!(error.to_string().contains("BadRecordMac"), "{error}");
 }
