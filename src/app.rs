@@ -149,6 +149,10 @@ impl Server {
             login_timeout: Duration::from_millis(config.listen.login_timeout_ms.into()),
             idle_timeout: Duration::from_millis(config.listen.idle_timeout_ms.into()),
             max_frame_bytes: config.listen.max_frame_bytes as usize,
+            failures: net::attempts::Bounds {
+                per_user: config.limits.failed_logins,
+                per_address: config.limits.failed_logins_per_address,
+            },
         };
         let shared = Arc::new(net::Shared::new(Arc::clone(&router), clock.clone(), limits));
         let server = Self {
@@ -347,10 +351,11 @@ fn notes(config: &Config) -> Vec<String> {
     open.map(note).collect()
 }
 
-/// As many as asked for, or as the limit of open files leaves room for.
+/// As many as asked for, or as the limit of open files leaves room for: connections that are turned away have
+/// descriptors, too, and must not take those that the store opens its next file with.
 fn max_connections(configured: u32) -> usize {
     let limit = raise_open_files().unwrap_or(1 << 20);
-    let room = limit.saturating_sub(RESERVED_DESCRIPTORS).max(1);
+    let room = limit.saturating_sub(RESERVED_DESCRIPTORS + listener::TURNED_AWAY as u64).max(1);
     let room = usize::try_from(room).unwrap_or(usize::MAX);
     if configured == 0 { room } else { room.min(configured as usize) }
 }

@@ -19,6 +19,8 @@ mod conversations;
 mod devices;
 mod durability;
 mod enrollment;
+#[cfg(target_os = "linux")]
+mod hostile;
 mod misuse;
 mod operator;
 mod receipts;

@@ -156,11 +156,21 @@ pub struct Limits {
     pub content_bytes: u32,
     /// Deliveries waiting in memory for one connection, in bytes; what is beyond is read from the store.
     pub outbound_bytes: u32,
+    /// Logins of one user that may fail from one address, a minute; 0 is without bound.
+    pub failed_logins: u32,
+    /// Logins that may fail from one address, a minute; 0 is without bound.
+    pub failed_logins_per_address: u32,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { inbox_entries: 1_000_000, content_bytes: 60_000, outbound_bytes: 64 * 1024 }
+        Self {
+            inbox_entries: 1_000_000,
+            content_bytes: 60_000,
+            outbound_bytes: 64 * 1024,
+            failed_logins: 20,
+            failed_logins_per_address: 300,
+        }
     }
 }
 

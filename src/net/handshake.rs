@@ -4,13 +4,14 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::BytesMut;
 use postrider_protocol::error::{CodedError, ErrorCode};
-use postrider_protocol::session::server::{AwaitingHello, AwaitingProof, Session, frame};
+use postrider_protocol::session::server::{AwaitingHello, AwaitingProof, Hello, Session, frame};
 use postrider_protocol::wire::{self, ServerFrame, server_frame::Body};
 use postrider_protocol::{frame as frames, limits};
 use rustls::ServerConfig;
@@ -25,7 +26,12 @@ use super::tls::stream::TlsStream;
 use crate::router::Peer;
 use crate::router::login::Admit;
 use crate::store::Attached;
+use crate::tenant::Tenant;
 use crate::tenant::proof::Binding;
+
+/// A failed login is told this long after the client's last frame, whatever there was to look up and to check: how long
+/// that took would tell who exists (LOGIN-4).
+const FAILURE_TIME: Duration = Duration::from_millis(250);
 
 /// Why a connection did not get as far as `Welcome`.
 #[derive(Debug, thiserror::Error)]
@@ -74,7 +80,7 @@ async fn enter(
         return Err(HandshakeError::NoAlpn);
     }
     let outcome = tokio::select! {
-        outcome = entrant.welcome(shared, admitted) => outcome,
+        outcome = entrant.welcome(shared, from.ip(), admitted) => outcome,
         () = &mut deadline => Err(HandshakeError::Refused(ErrorCode::LoginTimeout.into())),
     };
     match outcome {
@@ -95,6 +101,25 @@ struct Entrant {
     stream: TlsStream,
     inbound: BytesMut,
     exported: Option<Exported>,
+    /// When its last frame was complete.
+    heard: Duration,
+}
+
+/// Who tries to log in from where; failures are counted by it.
+struct Attempt {
+    from: IpAddr,
+    app: String,
+    user: String,
+}
+
+impl Attempt {
+    fn check(&self, shared: &Shared) -> Result<(), CodedError> {
+        shared.attempts.check(self.from, &self.app, &self.user, shared.clock.elapsed())
+    }
+
+    fn failed(&self, shared: &Shared) {
+        shared.attempts.failed(self.from, &self.app, &self.user, shared.clock.elapsed());
+    }
 }
 
 impl Entrant {
@@ -114,7 +139,7 @@ impl Entrant {
             exported = stream.hear(&mut inbound).await.map_err(HandshakeError::Tls)?.or(exported);
             drop(turn.take());
             if !stream.is_handshaking() {
-                return Ok(Self { stream, inbound, exported });
+                return Ok(Self { stream, inbound, exported, heard: Duration::ZERO });
             }
             before(deadline.as_mut(), stream.flush()).await?;
             before(deadline.as_mut(), stream.readable()).await?;
@@ -124,20 +149,46 @@ impl Entrant {
         }
     }
 
-    async fn welcome(&mut self, shared: &Shared, admitted: bool) -> Result<(Peer, Session, BytesMut), HandshakeError> {
-        let hello = AwaitingHello::new().handle_frame(self.next_frame().await?)?;
+    async fn welcome(
+        &mut self,
+        shared: &Shared,
+        from: IpAddr,
+        admitted: bool,
+    ) -> Result<(Peer, Session, BytesMut), HandshakeError> {
+        let hello = AwaitingHello::new().handle_frame(self.next_frame(shared).await?)?;
         if !admitted {
             let wait = 1000 + shared.clock.random_up_to(4000);
             return Err(CodedError::new(ErrorCode::Overloaded).after_ms(wait).into());
         }
         let (tenant, admit) = shared.router.admit(&hello)?;
+        let attempt = Attempt { from, app: tenant.name.clone(), user: hello.user.clone() };
+        attempt.check(shared)?;
+        let entered = self.enter(shared, tenant, hello, admit, &attempt).await;
+        if matches!(&entered, Err(HandshakeError::Refused(error)) if error.code == ErrorCode::LoginFailed) {
+            attempt.failed(shared);
+            let tell = self.heard + FAILURE_TIME;
+            tokio::time::sleep(tell.saturating_sub(shared.clock.elapsed())).await;
+        }
+        entered
+    }
+
+    async fn enter(
+        &mut self,
+        shared: &Shared,
+        tenant: Arc<Tenant>,
+        hello: Hello,
+        admit: Admit,
+        attempt: &Attempt,
+    ) -> Result<(Peer, Session, BytesMut), HandshakeError> {
         let admission = match admit {
             Admit::Now(admission) => admission,
             Admit::Challenge => {
                 let (awaiting, challenge) = AwaitingProof::challenge(shared.clock.random_bytes());
                 let nonce = *awaiting.nonce();
                 self.say(challenge).await.map_err(|_| HandshakeError::Gone)?;
-                let signature = awaiting.handle_frame(self.next_frame().await?)?;
+                let signature = awaiting.handle_frame(self.next_frame(shared).await?)?;
+                // Others may have failed meanwhile.
+                attempt.check(shared)?;
                 let exporter = self.exported.ok_or_else(|| CodedError::new(ErrorCode::Internal))?;
                 shared.router.verify(&tenant, &hello, &Binding { exporter, nonce }, &signature).await?
             }
@@ -151,9 +202,10 @@ impl Entrant {
         Ok((peer, session, welcome))
     }
 
-    async fn next_frame(&mut self) -> Result<wire::ClientFrame, HandshakeError> {
+    async fn next_frame(&mut self, shared: &Shared) -> Result<wire::ClientFrame, HandshakeError> {
         loop {
             if let Some(body) = frames::take(&mut self.inbound, limits::MAX_LOGIN_FRAME_BYTES)? {
+                self.heard = shared.clock.elapsed();
                 return Ok(frames::decode_client(body)?);
             }
             match poll_fn(|cx| self.stream.poll_read(cx, &mut self.inbound)).await {

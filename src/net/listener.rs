@@ -20,7 +20,7 @@ use super::handshake;
 const BACKLOG: u32 = 4096;
 
 /// Connections above the limit that are told `OVERLOADED` at once; what comes above these is closed.
-const TURNED_AWAY: usize = 64;
+pub const TURNED_AWAY: usize = 64;
 
 /// How long accepting pauses when the process has no descriptor left.
 const NO_DESCRIPTOR_PAUSE: Duration = Duration::from_millis(100);

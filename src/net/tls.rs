@@ -17,6 +17,8 @@ use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
+use super::private::{self, Secrecy};
+
 /// A certificate chain and its key, as files.
 #[derive(Clone, Debug)]
 pub struct Files {
@@ -36,6 +38,26 @@ pub enum TlsError {
         path: PathBuf,
         /// Why.
         why: String,
+    },
+    /// Others than its owner could read the key, or replace the certificate.
+    #[error("{path} has mode {mode:04o}, too loose for what it is; run: chmod {wanted:o} {path}")]
+    Loose {
+        /// Which.
+        path: PathBuf,
+        /// Its permissions.
+        mode: u32,
+        /// The permissions it may have.
+        wanted: u32,
+    },
+    /// Whoever owns it could change it at any time.
+    #[error("{path} belongs to user {owner}, who is neither root nor this server's; run: chown {ours} {path}")]
+    Foreign {
+        /// Which.
+        path: PathBuf,
+        /// The owner's number.
+        owner: u32,
+        /// The number of the user that runs this server.
+        ours: u32,
     },
     /// Its time is over.
     #[error("the certificate {path} expired on {until}; replace it and start again")]
@@ -66,12 +88,13 @@ pub enum TlsError {
 /// [`TlsError`]; a certificate that has expired is refused now rather than by every client later.
 pub fn server_config(files: &Files, now_s: i64) -> Result<Arc<ServerConfig>, TlsError> {
     let unusable = |path: &Path, why: String| TlsError::Unusable { path: path.to_owned(), why };
-    let chain: Result<Vec<_>, _> =
-        CertificateDer::pem_file_iter(&files.certificate).and_then(|certificates| certificates.collect());
+    let certificates = private::read(&files.certificate, Secrecy::Certificate)?;
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&certificates).collect();
     let chain = chain.map_err(|error| unusable(&files.certificate, plain(&error)))?;
     let Some(first) = chain.first() else { return Err(unusable(&files.certificate, "no certificate in it".into())) };
     check_expiry(&files.certificate, first, now_s)?;
-    let key = PrivateKeyDer::from_pem_file(&files.key).map_err(|error| unusable(&files.key, plain(&error)))?;
+    let key = private::read(&files.key, Secrecy::Key)?;
+    let key = PrivateKeyDer::from_pem_slice(&key).map_err(|error| unusable(&files.key, plain(&error)))?;
 
     let mismatch = |why| TlsError::Mismatch { certificate: files.certificate.clone(), key: files.key.clone(), why };
     let mut config = ServerConfig::builder_with_provider(Arc::new(provider()))

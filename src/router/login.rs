@@ -16,8 +16,9 @@ use crate::store::{Admission, Attach, Attached, Operation, Outcome, StoreError};
 use crate::tenant::proof::{self, Binding};
 use crate::tenant::{Tenant, code};
 
-/// A point on the curve whose private half nobody kept: the base point of Ed25519.
-const NOBODYS_KEY: [u8; PUBLIC_KEY_BYTES] = {
+/// The base point of Ed25519, which is a key like any other to whoever measures time. That anybody can sign for it helps
+/// nobody: there is no device behind it, and so no admission.
+const NO_DEVICES_KEY: [u8; PUBLIC_KEY_BYTES] = {
     let mut key = [0x66; PUBLIC_KEY_BYTES];
     key[0] = 0x58;
     key
@@ -71,7 +72,7 @@ impl Router {
         // signature. And it is not DEVICE_EXPIRED: that would tell anybody which devices there are.
         let key = match &admission {
             Some(Admission::Key(key) | Admission::Enroll { key, .. }) => key,
-            Some(Admission::Open) | None => &NOBODYS_KEY,
+            Some(Admission::Open) | None => &NO_DEVICES_KEY,
         };
         let holds = proof::holds(key, binding, hello, signature);
         admission.filter(|_| holds).ok_or_else(|| ErrorCode::LoginFailed.into())
