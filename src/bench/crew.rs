@@ -1,10 +1,12 @@
 //! The connections of a run: brought up with bounded concurrency, each on a task of its own, and brought home.
 
+use std::io;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use tokio::runtime::{self, Runtime};
 use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinSet;
 
@@ -44,6 +46,18 @@ pub struct Crew {
     control: Control,
     tasks: JoinSet<Played>,
     dialed: usize,
+    /// Where its connections run, if not where it is called.
+    apart: Option<Apart>,
+}
+
+/// A runtime of its own, of one thread: what happens on the others does not hold it up.
+struct Apart(Option<Runtime>);
+
+impl Drop for Apart {
+    fn drop(&mut self) {
+        // Its tasks have ended or are not needed any more, and to wait for them is not allowed here.
+        self.0.take().into_iter().for_each(Runtime::shutdown_background);
+    }
 }
 
 struct Shared {
@@ -98,7 +112,18 @@ impl Crew {
     pub fn new(dialer: Arc<Dialer>, meter: Arc<Meter>, manner: Manner, up: Arc<AtomicU64>) -> Self {
         let room = Semaphore::new(manner.logins_at_once as usize);
         let shared = Arc::new(Shared { dialer, meter, manner, room, up });
-        Self { shared, control: Control::default(), tasks: JoinSet::new(), dialed: 0 }
+        Self { shared, control: Control::default(), tasks: JoinSet::new(), dialed: 0, apart: None }
+    }
+
+    /// Its connections run on a thread of their own, so that what is measured on them is not the generator's work on
+    /// others.
+    ///
+    /// # Errors
+    /// When the system has no thread for it.
+    pub fn apart(mut self) -> io::Result<Self> {
+        let runtime = runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+        self.apart = Some(Apart(Some(runtime)));
+        Ok(self)
     }
 
     /// For one that is steered with the crew and is no connection.
@@ -136,7 +161,11 @@ impl Crew {
             bells.push(steered.bell());
             let task = Task { shared: Arc::clone(&self.shared), index: self.dialed, steered };
             self.dialed += 1;
-            self.tasks.spawn(task.run(member, intended, Arc::clone(&progress)));
+            let playing = task.run(member, intended, Arc::clone(&progress));
+            match self.apart.as_ref().and_then(|apart| apart.0.as_ref()) {
+                Some(runtime) => self.tasks.spawn_on(playing, runtime.handle()),
+                None => self.tasks.spawn(playing),
+            };
         }
         while progress.settled.load(Ordering::Acquire) < count && !progress.has_failed() {
             progress.news.notified().await;

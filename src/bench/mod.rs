@@ -10,7 +10,7 @@
 //! - [`part`], [`pacer`], [`day`]: what they do, and when
 //! - [`label`], [`counters`], [`audit`]: what each message carries, and whether all adds up
 //! - [`meter`], [`process`], [`findings`]: latencies and counts; CPU and memory; all of it summed up
-//! - [`report`], [`live`]: what is told at the end, and meanwhile
+//! - [`report`], [`threshold`], [`live`]: what is told at the end, what it may not be, and what is told meanwhile
 
 pub mod audit;
 pub mod connection;
@@ -34,6 +34,7 @@ pub mod report;
 pub mod scenario;
 pub mod servers;
 pub mod spawn;
+pub mod threshold;
 pub mod watch;
 pub mod worker;
 

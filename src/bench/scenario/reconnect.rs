@@ -12,7 +12,7 @@ use crate::bench::control::{Bell, Stage};
 use crate::bench::crew::{Crew, Home, Manner};
 use crate::bench::findings::{Between, Findings, Found, Mark};
 use crate::bench::member::Member;
-use crate::bench::meter::Phase;
+use crate::bench::meter::{Phase, Recorded};
 use crate::bench::pacer::Schedule;
 use crate::bench::part::{Pace, Pair, Until, Wishes};
 use crate::bench::report::{Report, microseconds_each, per_second};
@@ -50,6 +50,7 @@ impl Reconnect {
             rate: Some(self.rate),
             size: Some(self.size),
             latency_ms: found.latencies(Phase::Main),
+            generator_lag_ms: found.by_generator.lags.get(&Phase::First).and_then(Recorded::percentiles),
             storm_full_s: seconds(full),
             storm_full_login_ms: found.logins(Phase::First),
             storm_full_latency_ms: found.latencies(Phase::First),
@@ -71,8 +72,7 @@ impl Run {
         let schedule = Arc::new(OnceLock::new());
         let (bystanders, bells) = self.bystanders(storm, &schedule).await?;
         let mut home = Home::default();
-        let calmly = Manner { logins_at_once: self.manner.logins_at_once.min(CALMLY), ..self.manner };
-        let mut crew = self.crew_in(calmly);
+        let mut crew = self.crew_in(self.calmly());
         crew.ramp(self.those_who_drop(storm)).await?;
 
         self.mark(Mark::Begin, &mut findings).await;
@@ -119,6 +119,11 @@ impl Run {
         Ok(findings)
     }
 
+    /// As if no storm was coming.
+    fn calmly(&self) -> Manner {
+        Manner { logins_at_once: self.manner.logins_at_once.min(CALMLY), ..self.manner }
+    }
+
     async fn bystanders(
         &self,
         storm: &Reconnect,
@@ -126,7 +131,9 @@ impl Run {
     ) -> Result<(Crew, Vec<Arc<Bell>>), BenchError> {
         let pace = Pace::Schedule(Arc::clone(schedule));
         let wishes = Wishes { size: storm.size, pace, until: Until::Delivered, reads: false, budget: u64::MAX };
-        self.talkers(storm.bystanders, &wishes).await
+        // What they feel is to be the server's doing, and not that this generator makes so many connections meanwhile.
+        let crew = self.crew_in(self.calmly()).apart().map_err(|error| BenchError::Worker(error.to_string()))?;
+        self.talkers_in(crew, storm.bystanders, &wishes).await
     }
 
     /// Pairs whose numbers go on after those of the bystanders. Each sender sends one message before each storm.

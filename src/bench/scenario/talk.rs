@@ -152,7 +152,16 @@ impl Run {
 
     /// Everybody connected, recipients first, and the senders' bells.
     pub(super) async fn talkers(&self, pairs: u32, wishes: &Wishes) -> Result<(Crew, Vec<Arc<Bell>>), BenchError> {
-        let mut crew = self.crew();
+        self.talkers_in(self.crew(), pairs, wishes).await
+    }
+
+    /// The same, of this crew.
+    pub(super) async fn talkers_in(
+        &self,
+        mut crew: Crew,
+        pairs: u32,
+        wishes: &Wishes,
+    ) -> Result<(Crew, Vec<Arc<Bell>>), BenchError> {
         self.live.count("connecting", "connections", &self.up);
         let all = self.all_pairs(pairs);
         crew.ramp(all.iter().map(|pair| self.recipient(pair, wishes.reads)).collect()).await?;

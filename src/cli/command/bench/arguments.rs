@@ -7,8 +7,8 @@ use clap::{Args, Subcommand, ValueEnum};
 
 use crate::bench::label;
 use crate::bench::preflight::Wishes;
-use crate::bench::report::Threshold;
 use crate::bench::scenario::{Connect, Fanout, Mixed, Offline, Pairs, Rate, Reconnect, Scenario, Soak};
+use crate::bench::threshold::Threshold;
 use crate::cli::exit::EXIT_CODES;
 use crate::cli::target::TargetFlags;
 
