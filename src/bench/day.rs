@@ -56,8 +56,18 @@ impl Day {
         if nth >= self.messages {
             return None;
         }
-        let part = (nth as f64 + spread(person, 1)) / self.messages as f64;
-        Some(self.at(self.while_there(person, self.time_of(part) * self.length)))
+        let stays: Vec<_> = self.stays(person).collect();
+        let sent_in = |&(from, to): &(f64, f64)| self.sent_by(to) - self.sent_by(from);
+        let mut left = (nth as f64 + spread(person, 1)) / self.messages as f64 * stays.iter().map(sent_in).sum::<f64>();
+        for stay in &stays {
+            let here = sent_in(stay);
+            if left < here {
+                return Some(self.at(self.time_by(self.sent_by(stay.0) + left).clamp(stay.0, stay.1)));
+            }
+            left -= here;
+        }
+        // Rounding has eaten it up.
+        stays.last().map(|stay| self.at(stay.1))
     }
 
     /// Whether a person is there.
@@ -88,10 +98,10 @@ impl Day {
         (self.at(SPIKE.0 * self.length), self.at(SPIKE.1 * self.length))
     }
 
-    /// When the last message of all is due, at the latest.
+    /// When the day ends: the last message is due by then.
     #[must_use]
     pub fn end(&self) -> Duration {
-        self.at(self.length + self.cycle)
+        self.at(self.length)
     }
 
     fn at(&self, seconds: f64) -> Duration {
@@ -102,24 +112,27 @@ impl Day {
         spread(person, 0) * self.cycle
     }
 
-    /// By when that part of all messages is sent, as a part of the day.
-    fn time_of(&self, part: f64) -> f64 {
-        let step = self.sent_by.partition_point(|sent| *sent <= part).clamp(1, STEPS);
-        let (before, after) = (self.sent_by[step - 1], self.sent_by[step]);
-        ((step - 1) as f64 + ((part - before) / (after - before)).clamp(0.0, 1.0)) / STEPS as f64
+    /// When a person comes and goes, within the day; in seconds.
+    fn stays(&self, person: u32) -> impl Iterator<Item = (f64, f64)> {
+        let first = self.phase(person) - self.cycle;
+        let comings = (0..).map(move |n| first + f64::from(n) * self.cycle).take_while(|from| *from < self.length);
+        let stays = comings.map(|from| (from.max(0.0), (from + self.cycle / 2.0).min(self.length)));
+        stays.filter(|(from, to)| from < to)
     }
 
-    /// Squeezes a cycle's time into the half of it that the person is there, so that the order stays.
-    fn while_there(&self, person: u32, time: f64) -> f64 {
-        let (phase, half) = (self.phase(person), self.cycle / 2.0);
-        // The cycle that has begun before the day does has its rest in it, if the person is there for any of that;
-        // else its messages wait for the next one.
-        let first = if phase > half { phase - self.cycle } else { phase };
-        let number = ((time - first) / self.cycle).floor().max(0.0);
-        let begin = first + number * self.cycle;
-        let whole = if number == 0.0 { (0.0, first + self.cycle) } else { (begin, begin + self.cycle) };
-        let there = (begin.max(0.0), begin + half);
-        there.0 + (time - whole.0) / (whole.1 - whole.0) * (there.1 - there.0)
+    /// The part of all messages that would be sent by then, if everybody were there.
+    fn sent_by(&self, seconds: f64) -> f64 {
+        let step = (seconds / self.length * STEPS as f64).clamp(0.0, STEPS as f64);
+        let whole = (step as usize).min(STEPS - 1);
+        let (before, after) = (self.sent_by[whole], self.sent_by[whole + 1]);
+        before + (step - whole as f64) * (after - before)
+    }
+
+    /// By when that would be; in seconds.
+    fn time_by(&self, part: f64) -> f64 {
+        let step = self.sent_by.partition_point(|sent| *sent <= part).clamp(1, STEPS);
+        let (before, after) = (self.sent_by[step - 1], self.sent_by[step]);
+        ((step - 1) as f64 + ((part - before) / (after - before)).clamp(0.0, 1.0)) / STEPS as f64 * self.length
     }
 }
 

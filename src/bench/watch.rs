@@ -19,7 +19,8 @@ pub struct Watch {
 
 #[derive(Default)]
 struct Seen {
-    /// Empty when they are not known.
+    /// Whether anything is known of them.
+    known: bool,
     servers: Vec<Process>,
     /// CPU time of those that are no more.
     spent: Duration,
@@ -30,7 +31,7 @@ impl Watch {
     /// These; none when they are not known.
     #[must_use]
     pub fn new(servers: Vec<Process>, clock: Clock) -> Self {
-        let seen = Mutex::new(Seen { servers, ..Seen::default() });
+        let seen = Mutex::new(Seen { known: !servers.is_empty(), servers, ..Seen::default() });
         Self { clock, seen, passed: watch::Sender::new(None) }
     }
 
@@ -42,7 +43,7 @@ impl Watch {
     #[must_use]
     pub fn used(&self) -> Used {
         let seen = self.seen();
-        let known = !seen.servers.is_empty();
+        let known = seen.known;
         let cpu: Duration = seen.servers.iter().filter_map(|server| server.cpu()).sum();
         let rss: u64 = seen.servers.iter().filter_map(|server| server.rss()).sum();
         Used { at: self.clock.elapsed(), cpu: known.then_some(seen.spent + cpu), rss: known.then_some(rss) }
@@ -104,7 +105,7 @@ mod tests {
         watch.pass(Mark::Begin);
         watch.ends(own.pid());
         let gone = watch.used();
-        assert!(gone.cpu.unwrap() >= Duration::from_millis(50) && gone.rss.is_none_or(|rss| rss == 0));
+        assert!(gone.cpu.unwrap() >= Duration::from_millis(50) && gone.rss == Some(0));
         watch.begins(own.pid());
         assert!(watch.used().cpu.unwrap() >= 2 * Duration::from_millis(50));
         watch.passed(Mark::Begin).await;
