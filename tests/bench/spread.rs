@@ -31,6 +31,7 @@ async fn a_run_over_several_processes_and_servers_adds_up_like_one() {
     let report = bench::run(options, Clock::system(), Arc::default()).await.unwrap();
     assert!(report.messages.unwrap() > 0 && report.latency_ms.unwrap().p50 > 0.0);
     assert!(report.server_cpu_us_per_message.is_some() && report.generator_cpu_us_per_message.is_some());
+    assert!(report.audit.sent >= report.messages.unwrap());
     assert_eq!((report.audit, report.connections), (all_well(report.audit.sent), 10));
     assert!(report.notes.iter().any(|note| note.contains("2 generator processes and 2 servers")), "{:?}", report.notes);
 }
