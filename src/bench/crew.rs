@@ -18,7 +18,7 @@ use super::member::Member;
 use super::meter::{Latencies, Meter, Recorded};
 
 /// How long a login is tried again for, where it is.
-const PERSISTENCE: Duration = Duration::from_secs(120);
+const PERSISTENCE: Duration = Duration::from_secs(300);
 
 /// The shortest and the longest pause before a login is tried again.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
