@@ -135,7 +135,9 @@ async fn a_stall_shows_in_the_latencies_of_all_messages_that_were_due_meanwhile(
     // Of 400 messages 160 were due while nothing moved. A loop that waits for answers would have seen four late ones.
     assert!(latency.p99 > 500.0, "{latency:?}");
     assert_eq!(report.audit, all_well(report.audit.sent));
-    assert!((390..=410).contains(&report.audit.sent), "{}", report.audit.sent);
+    // All that were due in two seconds; more where the generator was late to notice that they were over.
+    let due = report.audit.sent + report.unsent.unwrap_or_default();
+    assert!((400..800).contains(&due), "{due}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
