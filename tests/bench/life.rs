@@ -23,10 +23,11 @@ async fn in_a_day_everybody_sends_all_they_have_to_say_comes_and_goes_and_all_is
     let server = TestServer::start().await;
     let mixed = Mixed { users: 20, messages: 10, comings: 3, contacts: 3, size: 40, duration: ms(3000) };
     let report = run(&server, Scenario::Mixed(mixed)).await;
-    let all = postrider::bench::audit::Audit { read: 200, ..all_well(200) };
-    assert_eq!(report.audit, all);
-    // Each comes three times, and those who are away at first once more.
-    assert!((40..=100).contains(&report.returns.unwrap()), "{:?}", report.returns);
+    let sent = report.audit.sent;
+    assert_eq!(report.audit, postrider::bench::audit::Audit { read: sent, ..all_well(sent) });
+    // A machine so busy that the day is over before all are connected leaves some unsaid, and says so.
+    assert_eq!(sent + report.unsent.unwrap_or_default(), 200);
+    assert!(sent > 0 && report.returns.unwrap() >= 10, "{report:?}");
     assert!(report.spike_latency_ms.is_some() && report.latency_ms.is_some() && report.connect_ms.is_some());
 }
 
