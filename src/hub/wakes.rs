@@ -7,7 +7,7 @@
 use std::cell::RefCell;
 use std::task::Waker;
 
-use futures_util::task::AtomicWaker;
+use crate::sync::AtomicWaker;
 
 thread_local! {
     /// `None` while nothing is held back on this thread.

@@ -23,9 +23,12 @@ impl AtomicWaker {
         *self.0.lock().expect("no step panics") = Some(waker.clone());
     }
 
+    pub fn take(&self) -> Option<Waker> {
+        self.0.lock().expect("no step panics").take()
+    }
+
     pub fn wake(&self) {
-        let waker = self.0.lock().expect("no step panics").take();
-        if let Some(waker) = waker {
+        if let Some(waker) = self.take() {
             waker.wake();
         }
     }

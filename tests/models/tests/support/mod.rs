@@ -89,7 +89,7 @@ impl World {
                     *head
                 };
                 hub.each(APP, ALICE, |_, outbox| {
-                    outbox.publish(Position(position), Some(|out: &mut BytesMut| out.put_u64(position)));
+                    outbox.publish([(Position(position), Some(|out: &mut BytesMut| out.put_u64(position)))]);
                 });
             });
         }
@@ -186,10 +186,10 @@ impl World {
 
 fn poll_work(cx: &mut Context<'_>, outbox: &Outbox, habit: Habit) -> Poll<()> {
     if habit == Habit::LooksBeforeItRegisters {
-        let work = outbox.has_work();
+        let work = outbox.look().work;
         outbox.register(cx.waker());
         return if work { Poll::Ready(()) } else { Poll::Pending };
     }
     outbox.register(cx.waker());
-    if outbox.has_work() { Poll::Ready(()) } else { Poll::Pending }
+    if outbox.look().work { Poll::Ready(()) } else { Poll::Pending }
 }
