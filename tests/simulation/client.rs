@@ -1,0 +1,618 @@
+//! A client program: the real client session and the real saved state, driven over a simulated socket and a simulated disk
+//! of its own, with an application that takes its time.
+//!
+//! It mirrors `clients/rust/src/driver`: a send is saved before it is written, an entry is taken and the cursor saved in
+//! one step before it is confirmed, and what was not saved is gone when the program is killed.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use bytes::{Buf, Bytes, BytesMut};
+use postrider_client::{Change, QueuedSend, Saved, To};
+use postrider_protocol::error::ErrorCode;
+use postrider_protocol::session::client::{
+    self as session, Event, Login, LoginMethod, LoginRequest, LoginStep, Session,
+};
+use postrider_protocol::wire::{self, client_frame, deliver::Entry, send};
+use postrider_protocol::{frame, limits};
+
+use crate::dice::Dice;
+use crate::judge::wire::Wire;
+use crate::judge::{Clause, Judge};
+use crate::network::Socket;
+use crate::planted::Bug;
+use crate::runtime::{MS, Micros, Runtime, SECOND};
+use crate::server::APP_NAME;
+
+/// Entries that may wait for the application before the socket is read no further.
+const MAX_WAITING: usize = 64;
+
+/// How long a login may take.
+const LOGIN_TIME: Micros = 15 * SECOND;
+
+/// How a program behaves.
+#[derive(Clone, Copy)]
+pub struct Manners {
+    pub window: u32,
+    pub persist: (Micros, Micros),
+    pub think: (Micros, Micros),
+    pub reads: u64,
+    pub bug: Option<Bug>,
+}
+
+/// What the program wants of the world.
+pub enum Wish {
+    Nothing,
+    /// A connection to a node.
+    Connect,
+}
+
+enum Link {
+    /// Not running.
+    Off,
+    /// Running, to connect at that time.
+    Waiting(Micros),
+    /// Given up at that time.
+    LoggingIn(Socket, Login, Micros),
+    Up(Socket, Box<Session>),
+}
+
+/// Something on its way to the program's disk.
+struct Saving {
+    due: Micros,
+    change: Change,
+    /// With a cursor: the entry that was taken.
+    entry: Option<Entry>,
+}
+
+/// One program of one device.
+pub struct Client {
+    pub user: String,
+    pub name: String,
+    manners: Manners,
+    runtime: Arc<Runtime>,
+    dice: Dice,
+    judge: Rc<RefCell<Judge>>,
+    saved: Saved,
+    /// Of the application; a new one for each start without state.
+    life: u64,
+    lives: Rc<RefCell<u64>>,
+    // What follows is lost when the program is killed.
+    device: session::Device,
+    device_id: u64,
+    link: Link,
+    wire: Wire,
+    inbound: BytesMut,
+    outbound: BytesMut,
+    saving: VecDeque<Saving>,
+    taken_up_to: u64,
+    wanted: VecDeque<(String, Bytes)>,
+    waiting: VecDeque<(u64, Option<Entry>)>,
+    next_take: Micros,
+    slow_until: Micros,
+    lazy_until: Micros,
+    attempts: u32,
+    caught_up: bool,
+    leaving: bool,
+    wakes_at: Micros,
+    /// The newest message of the other in each conversation that this program has taken.
+    newest: BTreeMap<u64, u64>,
+}
+
+impl Client {
+    pub fn new(
+        (user, name): (&str, &str),
+        manners: Manners,
+        runtime: &Arc<Runtime>,
+        dice: Dice,
+        judge: &Rc<RefCell<Judge>>,
+        lives: &Rc<RefCell<u64>>,
+    ) -> Self {
+        let mut client = Self {
+            user: user.into(),
+            name: name.into(),
+            manners,
+            runtime: Arc::clone(runtime),
+            dice,
+            judge: Rc::clone(judge),
+            saved: Saved::default(),
+            life: 0,
+            lives: Rc::clone(lives),
+            device: session::Device::default(),
+            device_id: 0,
+            link: Link::Off,
+            wire: Wire::default(),
+            inbound: BytesMut::new(),
+            outbound: BytesMut::new(),
+            saving: VecDeque::new(),
+            taken_up_to: 0,
+            wanted: VecDeque::new(),
+            waiting: VecDeque::new(),
+            next_take: 0,
+            slow_until: 0,
+            lazy_until: 0,
+            attempts: 0,
+            caught_up: false,
+            leaving: false,
+            wakes_at: 0,
+            newest: BTreeMap::new(),
+        };
+        client.forget();
+        client
+    }
+
+    /// A start without state.
+    fn forget(&mut self) {
+        *self.lives.borrow_mut() += 1;
+        self.life = *self.lives.borrow();
+        self.saved = Saved::default();
+        self.newest.clear();
+        self.load();
+    }
+
+    /// What a start finds.
+    fn load(&mut self) {
+        let to_wire = |queued: &QueuedSend| {
+            let to = match &queued.to {
+                To::User(name) => send::To::User(name.clone()),
+                To::Conversation(id) => send::To::Conversation(*id),
+            };
+            wire::Send { send_id: queued.send_id, to: Some(to), content: queued.content.clone() }
+        };
+        let unanswered: Vec<wire::Send> = self.saved.unanswered.iter().map(to_wire).collect();
+        self.device = session::Device {
+            outbox: session::Outbox::restore(self.saved.highest_send_id, unanswered),
+            inbox: session::Inbox::restore(self.saved.cursor),
+        };
+        self.device_id = self.saved.device_id;
+        self.taken_up_to = self.saved.cursor;
+        self.saving.clear();
+        self.waiting.clear();
+        self.wanted.clear();
+    }
+
+    pub fn is_running(&self) -> bool {
+        !matches!(self.link, Link::Off)
+    }
+
+    /// Starts it, if it does not run.
+    pub fn start(&mut self) {
+        if !self.is_running() && !self.leaving {
+            self.load();
+            self.attempts = 0;
+            self.link = Link::Waiting(0);
+        }
+    }
+
+    /// Kills it: what was not saved is gone, all but a part from the front.
+    pub fn kill(&mut self) {
+        let kept = self.dice.below(self.saving.len() as u64 + 1);
+        for _ in 0..kept {
+            self.save_next();
+        }
+        self.hang_up();
+        self.link = Link::Off;
+        self.load();
+    }
+
+    /// The application sends, as soon as there is room.
+    pub fn send(&mut self, to: &str, content: Bytes) {
+        if self.is_running() {
+            self.wanted.push_back((to.into(), content));
+        }
+    }
+
+    pub fn be_slow(&mut self, time: Micros) {
+        self.slow_until = self.runtime.now() + time;
+        self.wire.troubled = true;
+    }
+
+    pub fn be_lazy(&mut self, time: Micros) {
+        self.lazy_until = self.runtime.now() + time;
+        self.wire.troubled = true;
+    }
+
+    /// Its connection, if it has one.
+    pub fn connection(&self) -> Option<Rc<RefCell<crate::network::Link>>> {
+        match &self.link {
+            Link::LoggingIn(socket, ..) | Link::Up(socket, _) => Some(socket.link()),
+            Link::Off | Link::Waiting(_) => None,
+        }
+    }
+
+    /// From now on it behaves: reads, takes, marks everything as read, and comes back at once.
+    pub fn heal(&mut self) {
+        (self.slow_until, self.lazy_until, self.attempts) = (0, 0, 0);
+        self.manners.reads = 100;
+        self.start();
+        if let Link::Waiting(at) = &mut self.link {
+            *at = (*at).min(self.runtime.now() + 100 * MS);
+        }
+        for (conversation, seq) in self.newest.clone() {
+            self.mark_read(conversation, seq);
+        }
+    }
+
+    /// Says goodbye and does not come back.
+    pub fn leave(&mut self) {
+        self.leaving = true;
+        match &mut self.link {
+            Link::Up(_, session) => session.goodbye(),
+            _ => self.link = Link::Off,
+        }
+    }
+
+    /// Whether something of its own is under way: a connection to be made, something to be saved or taken.
+    pub fn is_busy(&self) -> bool {
+        let comes_back = matches!(self.link, Link::Waiting(_));
+        comes_back || !self.saving.is_empty() || !self.waiting.is_empty()
+    }
+
+    /// What it still waits for, if anything.
+    pub fn unrest(&self) -> Option<String> {
+        let Link::Up(..) = &self.link else { return Some("is not connected".into()) };
+        let at_rest = self.caught_up
+            && self.saving.is_empty()
+            && self.wanted.is_empty()
+            && self.waiting.is_empty()
+            && self.device.outbox.is_empty()
+            && self.outbound.is_empty()
+            && !self.device.inbox.has_unwritten_reads();
+        let state = || {
+            format!(
+                "caught up: {}, saving {}, wants to send {}, unanswered {}, to take {}, unwritten {}",
+                self.caught_up,
+                self.saving.len(),
+                self.wanted.len(),
+                self.device.outbox.len(),
+                self.waiting.len(),
+                self.outbound.len()
+            )
+        };
+        (!at_rest).then(state)
+    }
+
+    /// A connection was made, or not.
+    pub fn connected(&mut self, socket: Option<Socket>) {
+        let Some(socket) = socket else { return self.wait(0) };
+        (self.inbound, self.outbound) = (BytesMut::new(), BytesMut::new());
+        self.caught_up = false;
+        if self.manners.bug == Some(Bug::ClientRenumbers) && !self.device.outbox.is_empty() {
+            self.renumber();
+        }
+        let request = LoginRequest {
+            app: APP_NAME.into(),
+            user: self.user.clone(),
+            device: self.name.clone(),
+            device_id: self.device_id,
+            window: self.manners.window,
+            agent: "simulated".into(),
+            method: LoginMethod::Open,
+        };
+        let mut login = Login::new(request, &self.device);
+        login.poll_transmit(&mut self.outbound);
+        self.wire = Wire::new(&self.user, self.manners.window);
+        self.link = Link::LoggingIn(socket, login, self.runtime.now() + LOGIN_TIME);
+    }
+
+    /// For [`Bug::ClientRenumbers`].
+    fn renumber(&mut self) {
+        let sends: Vec<wire::Send> = self.device.outbox.iter().cloned().collect();
+        let highest = self.device.outbox.highest();
+        let renumbered = sends.into_iter().zip(highest + 1..).map(|(send, send_id)| wire::Send { send_id, ..send });
+        let inbox = std::mem::take(&mut self.device.inbox);
+        self.device = session::Device { outbox: session::Outbox::restore(highest, renumbered), inbox };
+    }
+
+    /// Does what can be done now.
+    pub fn poll(&mut self, cx: &mut Context<'_>) -> Wish {
+        if !self.is_running() {
+            return Wish::Nothing;
+        }
+        let now = self.runtime.now();
+        self.judge.borrow_mut().now = now;
+        while self.saving.front().is_some_and(|first| first.due <= now) {
+            self.save_next();
+        }
+        if matches!(self.link, Link::LoggingIn(.., deadline) if deadline <= now) {
+            self.wait(0);
+        }
+        self.read_and_write(cx);
+        self.take();
+        self.queue();
+        // What was saved, taken or queued may want to be written.
+        self.read_and_write(cx);
+        self.set_timer(cx.waker());
+        match &self.link {
+            Link::Waiting(at) if *at <= now => Wish::Connect,
+            _ => Wish::Nothing,
+        }
+    }
+
+    fn set_timer(&mut self, waker: &Waker) {
+        let now = self.runtime.now();
+        let of_link = match &self.link {
+            Link::Waiting(at) | Link::LoggingIn(.., at) => Some(*at),
+            Link::Up(_, session) => session.poll_timeout().map(|at| u64::try_from(at.as_micros()).expect("small")),
+            _ => None,
+        };
+        let take = (!self.waiting.is_empty()).then_some(self.next_take.max(self.lazy_until));
+        let slow = (self.slow_until > now).then_some(self.slow_until);
+        let next = [of_link, self.saving.front().map(|first| first.due), take, slow].into_iter().flatten().min();
+        if let Some(next) = next
+            && (next < self.wakes_at || self.wakes_at <= now)
+        {
+            self.wakes_at = next;
+            self.runtime.wake_at(next.max(now + 1), waker.clone());
+        }
+    }
+
+    // ------------------------------------------------------------ its disk and its application
+
+    fn save(&mut self, change: Change, entry: Option<Entry>) {
+        let due = self.runtime.now() + self.dice.between(self.manners.persist);
+        let due = due.max(self.saving.back().map_or(0, |last| last.due));
+        self.saving.push_back(Saving { due, change, entry });
+    }
+
+    fn save_next(&mut self) {
+        let Some(Saving { change, entry, .. }) = self.saving.pop_front() else { return };
+        self.saved.apply(&change);
+        match change {
+            Change::Queued(send) => self.device.outbox.release(send.send_id),
+            Change::Cursor(position) => {
+                self.device.inbox.confirm(position);
+                if let Some(entry) = entry {
+                    self.took(position, &entry);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn took(&mut self, position: u64, entry: &Entry) {
+        self.judge.borrow_mut().took(self.life, self.device_id, position, Some(entry));
+        let Entry::Message(message) = entry else { return };
+        if message.sender == self.user && message.recipient != self.user {
+            return;
+        }
+        self.newest.insert(message.conversation, message.seq);
+        if self.dice.chance(self.manners.reads) {
+            self.mark_read(message.conversation, message.seq);
+        }
+    }
+
+    fn mark_read(&mut self, conversation: u64, seq: u64) {
+        self.judge.borrow_mut().marked_read(&self.user, conversation, seq);
+        let has_room = self.device.inbox.read(conversation, seq);
+        assert!(has_room, "there are few conversations");
+    }
+
+    fn take(&mut self) {
+        let now = self.runtime.now();
+        while !self.waiting.is_empty() && self.next_take <= now && self.lazy_until <= now {
+            let (position, entry) = self.waiting.pop_front().expect("looked");
+            self.next_take = now + self.dice.between(self.manners.think);
+            self.taken_up_to = position;
+            if self.manners.bug == Some(Bug::ClientConfirmsTooEarly) {
+                self.device.inbox.confirm(position);
+            }
+            self.save(Change::Cursor(position), entry);
+        }
+    }
+
+    fn queue(&mut self) {
+        while !self.wanted.is_empty() && self.device.outbox.has_room() {
+            let (to, content) = self.wanted.pop_front().expect("looked");
+            let pushed = self.device.outbox.push(send::To::User(to.clone()), content.clone());
+            let send_id = pushed.expect("there is room, and no message is large");
+            self.save(Change::Queued(QueuedSend { send_id, to: To::User(to), content }), None);
+        }
+    }
+
+    // ------------------------------------------------------------ its connection
+
+    fn read_and_write(&mut self, cx: &mut Context<'_>) {
+        let now = Duration::from_micros(self.runtime.now());
+        let reads = self.slow_until <= self.runtime.now() && self.waiting.len() < MAX_WAITING;
+        if let Link::Up(_, session) = &mut self.link {
+            session.set_paused(!reads, now);
+        }
+        if reads {
+            let (Link::LoggingIn(socket, ..) | Link::Up(socket, _)) = &self.link else { return };
+            match socket.poll_read(cx, &mut self.inbound, 4096) {
+                Poll::Pending => {}
+                Poll::Ready(Ok(0)) => {
+                    self.wire.troubled |= socket.link().borrow().troubled;
+                    self.judge.borrow_mut().hears_the_end(&self.wire);
+                    return self.wait(0);
+                }
+                Poll::Ready(Ok(_)) => {
+                    self.wire.troubled |= socket.link().borrow().troubled;
+                    cx.waker().wake_by_ref();
+                    if !self.handle_input(now) {
+                        return;
+                    }
+                }
+                Poll::Ready(Err(_)) => return self.wait(0),
+            }
+        }
+        if let Link::Up(_, session) = &mut self.link {
+            session.handle_timeout(now);
+            if !self.handle_events() {
+                return;
+            }
+        }
+        self.write(cx, now);
+    }
+
+    fn write(&mut self, cx: &Context<'_>, now: Duration) {
+        loop {
+            if self.outbound.is_empty()
+                && let Link::Up(_, session) = &mut self.link
+                && session.poll_transmit(&mut self.device, &mut self.outbound, now)
+            {
+                self.tell_what_is_written();
+            }
+            let (Link::LoggingIn(socket, ..) | Link::Up(socket, _)) = &self.link else { return };
+            if self.outbound.is_empty() {
+                return;
+            }
+            match socket.poll_write(cx, &self.outbound) {
+                Poll::Pending => return,
+                Poll::Ready(Ok(written)) => self.outbound.advance(written),
+                // What the server said last may still be there to be read.
+                Poll::Ready(Err(_)) => {
+                    self.wire.troubled = true;
+                    return self.outbound.clear();
+                }
+            }
+        }
+    }
+
+    fn tell_what_is_written(&mut self) {
+        let mut bytes = self.outbound.clone();
+        while let Ok(Some(body)) = frame::take(&mut bytes, limits::MAX_FRAME_BYTES) {
+            let frame = frame::decode_client(body).expect("our own");
+            self.wire.confirms(frame.received);
+            if let Some(client_frame::Body::Send(send)) = frame.body
+                && self.judge.borrow_mut().writes(self.device_id, &send)
+            {
+                self.wire.sends(send.send_id);
+            }
+        }
+    }
+
+    /// Takes every whole frame; false if the connection is over.
+    fn handle_input(&mut self, now: Duration) -> bool {
+        while let Some(body) = frame::take(&mut self.inbound, limits::MAX_FRAME_BYTES).expect("the server keeps to it")
+        {
+            let frame = frame::decode_server(body).expect("the server keeps to it");
+            self.judge.borrow_mut().hears(&mut self.wire, &frame);
+            match std::mem::replace(&mut self.link, Link::Off) {
+                Link::LoggingIn(socket, mut login, deadline) => {
+                    match login.handle_frame(frame, &mut self.device, now) {
+                        Ok(LoginStep::LoggedIn(session, welcome)) => {
+                            self.link = Link::Up(socket, session);
+                            self.logged_in(&welcome);
+                        }
+                        Ok(LoginStep::Failed(error)) => {
+                            self.ended(Some(&error));
+                            return false;
+                        }
+                        Ok(LoginStep::Waiting | LoginStep::Sign { .. }) => {
+                            self.link = Link::LoggingIn(socket, login, deadline);
+                        }
+                        Err(error) => {
+                            self.judge.borrow_mut().find(Clause::WrongError, format!("{}: {error}", self.user));
+                            return false;
+                        }
+                    }
+                }
+                Link::Up(socket, mut session) => {
+                    let handled = session.handle_frame(frame, &mut self.device, now);
+                    self.link = Link::Up(socket, session);
+                    if let Err(error) = handled {
+                        self.judge.borrow_mut().find(Clause::WrongError, format!("{}: {error}", self.user));
+                    }
+                    if !self.handle_events() {
+                        return false;
+                    }
+                }
+                Link::Off | Link::Waiting(_) => return false,
+            }
+        }
+        true
+    }
+
+    fn logged_in(&mut self, welcome: &wire::Welcome) {
+        self.attempts = 0;
+        if self.device_id != welcome.device_id {
+            self.device_id = welcome.device_id;
+            self.save(Change::DeviceId(welcome.device_id), None);
+            self.save(Change::HighestSendId(self.device.outbox.highest()), None);
+        }
+        let confirmed = self.device.inbox.confirmed();
+        if confirmed > self.taken_up_to {
+            self.waiting.retain(|(position, _)| *position > confirmed);
+            self.taken_up_to = confirmed;
+            self.save(Change::Cursor(confirmed), None);
+        }
+        if self.leaving {
+            self.leave();
+        }
+    }
+
+    fn handle_events(&mut self) -> bool {
+        loop {
+            let Link::Up(_, session) = &mut self.link else { return false };
+            match session.poll_event() {
+                None => return true,
+                Some(Event::Acked(wire::Ack { send_id, .. }) | Event::Refused { send_id, .. }) => {
+                    self.save(Change::Answered(send_id), None);
+                }
+                Some(Event::Entry { position, entry }) => self.waiting.push_back((position, entry)),
+                Some(Event::CaughtUp) => self.caught_up = true,
+                Some(Event::LinkCode(_) | Event::Error(_)) => {}
+                Some(Event::Closed(error)) => {
+                    self.ended(error.as_ref());
+                    return false;
+                }
+                Some(Event::Unresponsive) => {
+                    let troubled = self.wire.troubled || self.connection().is_some_and(|link| link.borrow().troubled);
+                    if !troubled {
+                        let what = format!("{}/{} finds the server silent", self.user, self.name);
+                        self.judge.borrow_mut().find(Clause::Stuck, what);
+                    }
+                    self.wait(0);
+                    return false;
+                }
+            }
+        }
+    }
+
+    /// The server has said that it closes.
+    fn ended(&mut self, error: Option<&wire::Error>) {
+        let Some(error) = error else {
+            self.hang_up();
+            self.link = Link::Off;
+            return if self.leaving { () } else { self.wait(0) };
+        };
+        match ErrorCode::from_number(error.code) {
+            Some(ErrorCode::DeviceExpired) => {
+                self.judge.borrow_mut().device_is_gone(self.device_id);
+                self.hang_up();
+                self.forget();
+                self.wait(0);
+            }
+            // Somebody else has the device now.
+            Some(ErrorCode::Replaced) => {
+                self.hang_up();
+                self.link = Link::Off;
+            }
+            _ => self.wait(u64::from(error.retry_after_ms) * MS),
+        }
+    }
+
+    /// The connection is gone; CONN-8 says when to try again.
+    fn wait(&mut self, at_least: Micros) {
+        self.hang_up();
+        if self.leaving {
+            self.link = Link::Off;
+            return;
+        }
+        let most = (200 * MS << self.attempts.min(10)).min(30 * SECOND);
+        self.attempts += 1;
+        self.link = Link::Waiting(self.runtime.now() + self.dice.below(most).max(at_least));
+    }
+
+    fn hang_up(&mut self) {
+        self.caught_up = false;
+        self.link = Link::Waiting(Micros::MAX);
+        (self.inbound, self.outbound) = (BytesMut::new(), BytesMut::new());
+    }
+}

@@ -1,0 +1,463 @@
+//! The world: one thread in which servers, clients, disk and network take turns, one step at a time.
+//!
+//! A crash can come between any two steps, which is at any await of any task.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, VecDeque};
+use std::future::Future;
+use std::hash::{DefaultHasher, Hasher as _};
+use std::pin::Pin;
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use postrider::bus::InboxMoved;
+use postrider::clock::Source as _;
+use postrider::store::{Operation, Store};
+
+use crate::client::{Client, Manners, Wish};
+use crate::clock::SimClock;
+use crate::connection;
+use crate::dice::Dice;
+use crate::disk::{Remains, SimStore};
+use crate::judge::{Clause, Counts, Fault, Judge};
+use crate::network::{self, Link};
+use crate::plan::{Action, Plan};
+use crate::planted::Bug;
+use crate::runtime::{MS, Micros, Runtime, SECOND, TaskId};
+use crate::server::{APP_NAME, Hints, Node};
+
+/// The disk's task.
+const DISK: TaskId = 0;
+/// The first client's; the others follow.
+const CLIENTS: TaskId = 1;
+/// The first of the server's.
+const TASKS: TaskId = 1_000;
+
+/// Steps after which a simulation counts as running in circles.
+const MAX_STEPS: u64 = 2_000_000;
+
+/// How long everything may take to come to rest once the faults are over.
+const REST_TIME: Micros = 600 * SECOND;
+
+/// What is to happen at a time.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Happening {
+    Act(usize),
+    StartClient(usize),
+    EndTwin {
+        twin: usize,
+        original: usize,
+    },
+    StartNode(usize),
+    RestartEverything,
+    /// A node that stops tells its connections so, until they are gone or its patience is.
+    Stopping {
+        node: usize,
+        left: u32,
+        down: Micros,
+    },
+    Storm {
+        left: u64,
+        every: Micros,
+    },
+    Hint(usize, InboxMoved),
+    Heal,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Trouble,
+    Healed,
+    Leaving,
+}
+
+/// What a simulation came to.
+pub struct Report {
+    pub fault: Option<Fault>,
+    pub counts: Counts,
+    pub steps: u64,
+    /// The same for the same seed and plan, and different for almost any other.
+    pub fingerprint: u64,
+    /// The last things that happened, if they were to be told.
+    pub tail: VecDeque<String>,
+}
+
+struct Task {
+    node: usize,
+    waker: Waker,
+    future: Pin<Box<dyn Future<Output = ()>>>,
+}
+
+/// See the module.
+pub struct World {
+    pub(crate) plan: Plan,
+    pub(crate) runtime: Arc<Runtime>,
+    pub(crate) clock: Arc<SimClock>,
+    pub(crate) judge: Rc<RefCell<Judge>>,
+    pub(crate) clients: Vec<Client>,
+    pub(crate) nodes: Vec<Option<Rc<Node>>>,
+    pub(crate) accepting: Vec<bool>,
+    /// Absent while the only node is down.
+    pub(crate) store: Option<Arc<SimStore>>,
+    remains: Remains,
+    starts: u64,
+    tasks: BTreeMap<TaskId, Task>,
+    made: u64,
+    links: Vec<(usize, Weak<RefCell<Link>>)>,
+    agenda: BTreeMap<(Micros, u64), Happening>,
+    hints: Hints,
+    lost_hints: BTreeMap<(usize, u64), InboxMoved>,
+    pub(crate) dice: Dice,
+    net_dice: Rc<Dice>,
+    lives: Rc<RefCell<u64>>,
+    bug: Option<Bug>,
+    phase: Phase,
+    fingerprint: DefaultHasher,
+    steps: u64,
+    tell: bool,
+    tail: VecDeque<String>,
+}
+
+/// Runs a plan, with a bug if one is wanted. `tell` keeps the last lines of what happened.
+pub fn run(plan: &Plan, bug: Option<Bug>, tell: bool) -> Report {
+    let mut world = World::new(plan.clone(), bug, tell);
+    world.run();
+    let judge = world.judge.borrow();
+    Report {
+        fault: judge.fault().cloned(),
+        counts: judge.counts,
+        steps: world.steps,
+        fingerprint: world.fingerprint.finish(),
+        tail: std::mem::take(&mut world.tail),
+    }
+}
+
+impl World {
+    fn new(plan: Plan, bug: Option<Bug>, tell: bool) -> Self {
+        let seed = plan.seed;
+        let runtime = Runtime::new(seed);
+        let mut world = World {
+            clock: SimClock::new(seed, &runtime),
+            judge: Rc::default(),
+            clients: Vec::new(),
+            nodes: (0..plan.shape.nodes).map(|_| None).collect(),
+            accepting: vec![true; plan.shape.nodes],
+            store: None,
+            remains: Remains(vec![vec![Operation::EnsureApp(APP_NAME.into())]]),
+            starts: 0,
+            tasks: BTreeMap::new(),
+            made: 0,
+            links: Vec::new(),
+            agenda: BTreeMap::new(),
+            hints: Hints::default(),
+            lost_hints: BTreeMap::new(),
+            dice: Dice::new(seed, 4),
+            net_dice: Rc::new(Dice::new(seed, 5)),
+            lives: Rc::default(),
+            bug,
+            phase: Phase::Trouble,
+            fingerprint: DefaultHasher::new(),
+            steps: 0,
+            tell,
+            tail: VecDeque::new(),
+            plan,
+            runtime,
+        };
+        world.judge.borrow_mut().tell = tell;
+        for node in 0..world.nodes.len() {
+            world.start_node(node);
+        }
+        for number in 0..world.plan.shape.programs.len() {
+            world.add_client(number);
+            world.later(world.plan.shape.programs[number].born, Happening::StartClient(number));
+        }
+        for number in 0..world.plan.actions.len() {
+            world.later(world.plan.actions[number].0, Happening::Act(number));
+        }
+        world.later(world.plan.healed, Happening::Heal);
+        world
+    }
+
+    fn run(&mut self) {
+        while self.judge.borrow().fault().is_none() {
+            self.steps += 1;
+            let now = self.runtime.now();
+            let ready = self.runtime.ready() as u64;
+            let due = self.agenda.first_key_value().is_some_and(|((at, _), _)| *at <= now);
+            if ready == 0 && !due {
+                if !self.go_on() {
+                    return;
+                }
+            } else if due && self.dice.below(ready + 1) == 0 {
+                let ((_, _), happening) = self.agenda.pop_first().expect("looked");
+                self.note(|| format!("{happening:?}"));
+                self.happens(happening);
+            } else if let Some(id) = self.runtime.take_ready() {
+                self.fingerprint.write_u64(now ^ (id << 40));
+                self.poll(id);
+            }
+            self.pass_hints();
+            if self.steps > MAX_STEPS {
+                self.find(Clause::Stuck, "it runs in circles".into());
+            }
+        }
+    }
+
+    /// Nobody has anything to do at this moment. False when the simulation is over.
+    fn go_on(&mut self) -> bool {
+        if self.phase != Phase::Trouble && self.is_quiet() {
+            let unrest: Vec<String> = self.clients.iter().filter_map(|client| self.unrest(client)).collect();
+            if self.phase == Phase::Leaving {
+                if unrest.is_empty() && self.tasks.is_empty() {
+                    self.leaves_nothing_behind();
+                    return false;
+                }
+            } else if unrest.is_empty() {
+                self.judge.borrow_mut().rests();
+                self.phase = Phase::Leaving;
+                for client in &mut self.clients {
+                    client.leave();
+                }
+                self.wake_clients();
+                return true;
+            } else {
+                self.find(Clause::Stuck, format!("nothing is under way, but {}", unrest.join("; ")));
+            }
+        }
+        let of_agenda = self.agenda.first_key_value().map(|((at, _), _)| *at);
+        let next = [self.runtime.next_timer(), of_agenda].into_iter().flatten().min();
+        match next {
+            Some(next) if next <= self.plan.healed + REST_TIME => self.runtime.advance(next),
+            _ => self.find(Clause::Stuck, format!("{:?} does not end", self.phase)),
+        }
+        true
+    }
+
+    fn unrest(&self, client: &Client) -> Option<String> {
+        let unrest = match self.phase {
+            Phase::Leaving => client.is_running().then(|| "has not got its goodbye".to_owned()),
+            _ => client.unrest(),
+        };
+        unrest.map(|unrest| format!("{}/{} {unrest}", client.user, client.name))
+    }
+
+    /// Whether nothing can happen any more but pings and timeouts.
+    fn is_quiet(&self) -> bool {
+        let store_is_idle = self.store.as_ref().is_none_or(|store| store.is_idle());
+        let busy =
+            |(_, link): &(usize, Weak<RefCell<Link>>)| link.upgrade().is_some_and(|link| link.borrow().is_busy());
+        store_is_idle
+            && self.agenda.is_empty()
+            && !self.links.iter().any(busy)
+            && !self.clients.iter().any(Client::is_busy)
+    }
+
+    fn leaves_nothing_behind(&mut self) {
+        for node in self.nodes.iter().flatten() {
+            let seats = node.hub.connections();
+            if seats != 0 {
+                let what = format!("node {} has {seats} seats taken when nobody is connected", node.number);
+                self.judge.borrow_mut().find(Clause::Leak, what);
+            }
+        }
+    }
+
+    fn poll(&mut self, id: TaskId) {
+        let waker = self.runtime.waker(id);
+        match id {
+            DISK => {
+                if let Some(store) = &self.store {
+                    store.work();
+                }
+            }
+            CLIENTS..TASKS => {
+                let number = usize::try_from(id - CLIENTS).expect("small");
+                let heard = self.judge.borrow().heard;
+                if let Wish::Connect = self.clients[number].poll(&mut Context::from_waker(&waker)) {
+                    self.connect(number);
+                    self.runtime.wake_at(0, waker);
+                }
+                let judge = Rc::clone(&self.judge);
+                let judge = judge.borrow();
+                if judge.heard != heard {
+                    self.fingerprint.write_u64(judge.heard);
+                    let Client { user, name, .. } = &self.clients[number];
+                    let who = format!("{user}/{name}");
+                    self.note(|| format!("{who} {}", judge.last));
+                }
+            }
+            _ => {
+                let Some(task) = self.tasks.get_mut(&id) else { return };
+                let mut cx = Context::from_waker(&task.waker);
+                if let Poll::Ready(()) = task.future.as_mut().poll(&mut cx) {
+                    self.tasks.remove(&id);
+                }
+            }
+        }
+    }
+
+    fn connect(&mut self, number: usize) {
+        let node = self.dice.below(self.nodes.len() as u64) as usize;
+        let up = self.nodes[node].as_ref().filter(|_| self.accepting[node]).cloned();
+        let Some(up) = up else { return self.clients[number].connected(None) };
+        let (client_end, server_end) = network::connect(&self.runtime, &self.net_dice, self.plan.shape.quality);
+        self.links.retain(|(_, link)| link.strong_count() > 0);
+        self.links.push((node, Rc::downgrade(&client_end.link())));
+        self.spawn(node, connection::serve(up, server_end));
+        self.clients[number].connected(Some(client_end));
+    }
+
+    // ------------------------------------------------------------ for what happens
+
+    /// Makes a program of this device, which does not run yet.
+    pub(crate) fn add_client(&mut self, program: usize) -> usize {
+        let shape = &self.plan.shape;
+        let manners = Manners {
+            window: shape.window,
+            persist: shape.persist,
+            think: shape.think,
+            reads: shape.reads,
+            bug: self.bug,
+        };
+        let number = self.clients.len();
+        let dice = Dice::new(self.plan.seed, 100 + number as u64);
+        let names = (shape.programs[program].user.as_str(), shape.programs[program].device.as_str());
+        let client = Client::new(names, manners, &self.runtime, dice, &self.judge, &self.lives);
+        self.clients.push(client);
+        number
+    }
+
+    pub(crate) fn later(&mut self, at: Micros, happening: Happening) {
+        self.made += 1;
+        self.agenda.insert((at, self.made), happening);
+    }
+
+    pub(crate) fn soon(&mut self, time: Micros, happening: Happening) {
+        self.later(self.runtime.now() + time, happening);
+    }
+
+    pub(crate) fn spawn(&mut self, node: usize, future: impl Future<Output = ()> + 'static) {
+        self.made += 1;
+        let id = TASKS + self.made;
+        let waker = self.runtime.waker(id);
+        waker.wake_by_ref();
+        self.tasks.insert(id, Task { node, waker, future: Box::pin(future) });
+    }
+
+    pub(crate) fn wake_clients(&mut self) {
+        for number in 0..self.clients.len() as u64 {
+            self.runtime.waker(CLIENTS + number).wake();
+        }
+    }
+
+    pub(crate) fn find(&mut self, clause: Clause, what: String) {
+        self.judge.borrow_mut().find(clause, what);
+    }
+
+    /// The connections of a node that are there.
+    pub(crate) fn links(&self, node: usize) -> Vec<Rc<RefCell<Link>>> {
+        self.links.iter().filter(|(of, _)| *of == node).filter_map(|(_, link)| link.upgrade()).collect()
+    }
+
+    pub(crate) fn has_tasks(&self, node: usize) -> bool {
+        self.tasks.values().any(|task| task.node == node)
+    }
+
+    /// A node's process is gone, and its store if that was its own.
+    pub(crate) fn end_node(&mut self, node: usize, kept: usize) {
+        self.nodes[node] = None;
+        let gone: Vec<TaskId> = self.tasks.iter().filter(|(_, task)| task.node == node).map(|(id, _)| *id).collect();
+        for id in gone {
+            self.tasks.remove(&id);
+        }
+        if self.nodes.len() == 1 {
+            self.end_store(kept);
+        }
+    }
+
+    pub(crate) fn end_store(&mut self, kept: usize) {
+        if let Some(store) = self.store.take() {
+            self.remains = store.crash(kept);
+        }
+    }
+
+    pub(crate) fn start_node(&mut self, number: usize) {
+        if self.nodes[number].is_some() {
+            return;
+        }
+        self.starts += 1;
+        let store = match &self.store {
+            Some(store) => Arc::clone(store),
+            None => {
+                let remains = std::mem::take(&mut self.remains);
+                let seed = self.plan.seed ^ (self.starts << 32);
+                let waker = self.runtime.waker(DISK);
+                SimStore::open(remains, self.plan.shape.speed, seed, &self.runtime, waker, self.bug)
+            }
+        };
+        self.store = Some(Arc::clone(&store));
+        let store: Arc<dyn Store> = store;
+        let limits = (self.plan.shape.bounds, self.bug);
+        let node = Node::start(number, store, self.clock.handle(), &self.runtime, limits, &self.hints);
+        self.nodes[number] = Some(Rc::new(node));
+        self.accepting[number] = true;
+        // A machine that is back knows nothing of its old connections.
+        for link in self.links(number) {
+            if self.dice.chance(50) {
+                link.borrow_mut().heal();
+            }
+        }
+    }
+
+    pub(crate) fn act(&mut self, number: usize) -> Action {
+        self.plan.actions[number].1
+    }
+
+    pub(crate) fn wall_ms(&self) -> u64 {
+        self.clock.wall_ms()
+    }
+
+    pub(crate) fn is_healed(&mut self) {
+        self.phase = Phase::Healed;
+    }
+
+    /// A hint reaches a node, if it is there.
+    pub(crate) fn hint(&self, node: usize, hint: InboxMoved) {
+        if let Some(node) = &self.nodes[node] {
+            node.hub.moved(hint.app, hint.user, hint.newest);
+        }
+    }
+
+    /// Hints are lost, late and repeated; those that were lost come when the faults are over.
+    fn pass_hints(&mut self) {
+        for (from, hint) in self.hints.take() {
+            for node in (0..self.nodes.len()).filter(|node| *node != from) {
+                if self.phase == Phase::Trouble && self.dice.chance(20) {
+                    self.lost_hints.insert((node, hint.user.0), hint);
+                    continue;
+                }
+                for _ in 0..if self.dice.chance(10) { 2 } else { 1 } {
+                    let time = self.dice.below(5 * MS);
+                    self.soon(time, Happening::Hint(node, hint));
+                }
+            }
+        }
+    }
+
+    pub(crate) fn pass_lost_hints(&mut self) {
+        for ((node, _), hint) in std::mem::take(&mut self.lost_hints) {
+            self.soon(0, Happening::Hint(node, hint));
+        }
+    }
+
+    fn note(&mut self, what: impl FnOnce() -> String) {
+        if self.tell {
+            if self.tail.len() == 60 {
+                self.tail.pop_front();
+            }
+            let line = format!("{}  {}", crate::plan::Time(self.runtime.now()), what());
+            self.tail.push_back(line);
+        }
+    }
+}
