@@ -5,7 +5,7 @@
 //! one step before it is confirmed, and what was not saved is gone when the program is killed.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -98,9 +98,8 @@ pub struct Client {
     attempts: u32,
     caught_up: bool,
     leaving: bool,
+    healed: bool,
     wakes_at: Micros,
-    /// The newest message of the other in each conversation that this program has taken.
-    newest: BTreeMap<u64, u64>,
 }
 
 impl Client {
@@ -138,8 +137,8 @@ impl Client {
             attempts: 0,
             caught_up: false,
             leaving: false,
+            healed: false,
             wakes_at: 0,
-            newest: BTreeMap::new(),
         };
         client.forget();
         client
@@ -150,7 +149,6 @@ impl Client {
         *self.lives.borrow_mut() += 1;
         self.life = *self.lives.borrow();
         self.saved = Saved::default();
-        self.newest.clear();
         self.load();
     }
 
@@ -227,12 +225,14 @@ impl Client {
     /// From now on it behaves: reads, takes, marks everything as read, and comes back at once.
     pub fn heal(&mut self) {
         (self.slow_until, self.lazy_until, self.attempts) = (0, 0, 0);
+        self.healed = true;
         self.manners.reads = 100;
         self.start();
         if let Link::Waiting(at) = &mut self.link {
             *at = (*at).min(self.runtime.now() + 100 * MS);
         }
-        for (conversation, seq) in self.newest.clone() {
+        let taken = self.judge.borrow().newest_taken(&self.user);
+        for (conversation, seq) in taken {
             self.mark_read(conversation, seq);
         }
     }
@@ -254,7 +254,14 @@ impl Client {
 
     /// What it still waits for, if anything.
     pub fn unrest(&self) -> Option<String> {
-        let Link::Up(..) = &self.link else { return Some("is not connected".into()) };
+        let Link::Up(..) = &self.link else {
+            let how = match &self.link {
+                Link::Off => "does not run",
+                Link::Waiting(_) => "waits to connect",
+                _ => "has not got its welcome",
+            };
+            return Some(how.into());
+        };
         let at_rest = self.caught_up
             && self.saving.is_empty()
             && self.wanted.is_empty()
@@ -295,7 +302,7 @@ impl Client {
         };
         let mut login = Login::new(request, &self.device);
         login.poll_transmit(&mut self.outbound);
-        self.wire = Wire::new(&self.user, self.manners.window);
+        self.wire = Wire::new((&self.user, &self.name), self.manners.window);
         self.link = Link::LoggingIn(socket, login, self.runtime.now() + LOGIN_TIME);
     }
 
@@ -380,7 +387,6 @@ impl Client {
         if message.sender == self.user && message.recipient != self.user {
             return;
         }
-        self.newest.insert(message.conversation, message.seq);
         if self.dice.chance(self.manners.reads) {
             self.mark_read(message.conversation, message.seq);
         }
@@ -589,8 +595,8 @@ impl Client {
                 self.forget();
                 self.wait(0);
             }
-            // Somebody else has the device now.
-            Some(ErrorCode::Replaced) => {
+            // Somebody else has the device now. When the faults are over its person starts it again.
+            Some(ErrorCode::Replaced) if !self.healed => {
                 self.hang_up();
                 self.link = Link::Off;
             }
@@ -611,6 +617,9 @@ impl Client {
     }
 
     fn hang_up(&mut self) {
+        if let Link::LoggingIn(..) = &self.link {
+            self.judge.borrow_mut().excuses.abandoned.insert((self.user.clone(), self.name.clone()));
+        }
         self.caught_up = false;
         self.link = Link::Waiting(Micros::MAX);
         (self.inbound, self.outbound) = (BytesMut::new(), BytesMut::new());

@@ -134,18 +134,20 @@ impl SimStore {
         Arc::new(Self { runtime: Arc::clone(runtime), waker, dice, speed, state: Mutex::new(state) })
     }
 
-    /// The process or the machine is gone. `kept` percent of what was not yet synced are there all the same.
-    pub fn crash(&self, kept: usize) -> Remains {
+    /// The process or the machine is gone. `kept` percent of what was not yet synced are there all the same. Says also how
+    /// many batches are not.
+    pub fn crash(&self, kept: usize) -> (Remains, usize) {
         let mut state = self.state();
         let mut remains = std::mem::take(&mut state.durable);
         let unsynced = std::mem::take(&mut state.syncing).into_iter().chain(std::mem::take(&mut state.waiting));
         let unsynced: Vec<Batch> = unsynced.filter_map(|mut decided| decided.batch.take()).collect();
         let batches: Vec<Batch> = std::mem::take(&mut state.uncertain).into_iter().chain(unsynced).collect();
         let kept = (batches.len() * kept).div_ceil(100);
+        let lost = batches.len() - kept;
         remains.extend(batches.into_iter().take(kept));
         state.settled.clear();
         state.refusing = Some(StoreError::Closed);
-        Remains(remains)
+        (Remains(remains), lost)
     }
 
     /// Changes what is wrong with the disk.

@@ -132,3 +132,76 @@ fn a_seed_replays_exactly() {
         assert_eq!(again.join().unwrap(), once.fingerprint, "seed {seed}");
     }
 }
+
+/// Seeds within which each planted bug must be found.
+const SEEDS_FOR_A_BUG: u64 = 150;
+
+#[test]
+fn every_planted_bug_is_found() {
+    let mut unfound = Vec::new();
+    for bug in Bug::ALL {
+        let found = Mutex::new(None);
+        each_seed(0, SEEDS_FOR_A_BUG, Some(bug), |seed, report| {
+            let Some(fault) = &report.fault else { return true };
+            let mut found = found.lock().unwrap();
+            if found.as_ref().is_none_or(|(first, _)| seed < *first) {
+                *found = Some((seed, fault.clone()));
+            }
+            false
+        });
+        match found.into_inner().unwrap() {
+            Some((seed, fault)) => println!("{bug:?}: seed {seed}: {:?}: {}", fault.clause, fault.what),
+            None => unfound.push(bug),
+        }
+    }
+    assert!(unfound.is_empty(), "not within {SEEDS_FOR_A_BUG} seeds: {unfound:?}");
+}
+
+/// What must happen now and then for a clean run to mean something.
+const WANTED: [&str; 16] = [
+    "login with a backlog",
+    "login without",
+    "full window",
+    "crash that loses what was not synced",
+    "crash that loses nothing",
+    "device gone",
+    "expired",
+    "repeated send",
+    "SHUTTING_DOWN",
+    "STORE_UNAVAILABLE",
+    "INTERNAL",
+    "REPLACED",
+    "DEVICE_EXPIRED",
+    "INBOX_FULL",
+    "BAD_RECIPIENT",
+    "CONTENT_TOO_LARGE",
+];
+
+#[test]
+fn simulations_reach_what_they_are_meant_to() {
+    let seen = Mutex::new(std::collections::BTreeMap::<String, u64>::new());
+    each_seed(0, 150, None, |_, report| {
+        let mut seen = seen.lock().unwrap();
+        for (what, times) in &report.seen {
+            *seen.entry(what.clone()).or_default() += times;
+        }
+        true
+    });
+    let seen = seen.into_inner().unwrap();
+    for what in WANTED {
+        assert!(seen.get(what).copied().unwrap_or(0) >= 5, "{what} is too rare: {seen:#?}");
+    }
+}
+
+#[test]
+fn a_failure_is_told_as_a_short_script() {
+    let bug = Some(Bug::AcksBeforeTheSync);
+    let fails = |seed: &u64| world::run(&Plan::new(*seed), bug, false).fault.is_some();
+    let seed = (0..SEEDS_FOR_A_BUG).find(fails).expect("it is found");
+    let (whole, small) = (Plan::new(seed), shrink::shrink(&Plan::new(seed), bug));
+    assert!(whole.actions.len() > 10, "there was something to leave out: {whole}");
+    assert!(small.actions.len() <= 5, "{small}");
+    let told = explain(seed, bug);
+    assert!(told.contains("KillNode") || told.contains("RestartEverything"), "{told}");
+    assert!(told.contains(&format!("POSTRIDER_SEED={seed}")), "{told}");
+}

@@ -184,7 +184,7 @@ impl Plan {
             (Kind::StopNode, 20),
             (Kind::Disk, 30),
             (Kind::Clock, 30),
-            (Kind::Sweep, if shape.nodes == 1 { 20 } else { 0 }),
+            (Kind::Sweep, if shape.nodes == 1 { 25 } else { 0 }),
             (Kind::Revoke, 10),
         ] {
             if dice.chance(percent) {
@@ -201,6 +201,16 @@ impl Plan {
         if !kinds.is_empty() {
             for _ in 0..dice.between((1, 20)) {
                 actions.push((dice.below(healed), fault(&dice, &shape, dice.pick(&kinds))));
+            }
+            if kinds.contains(&Kind::Sweep) {
+                // Something to expire: somebody is away, is written to, and then it is swept.
+                let (at, away) = (dice.below(healed), program(&dice, &shape));
+                let user = USERS.iter().position(|user| shape.programs[away].user == *user).unwrap_or_default();
+                let (to, from) = (To::User(user), program(&dice, &shape));
+                actions.push((at, Action::KillProgram { program: away, down: 4 * SECOND }));
+                actions.push((at + SECOND, Action::Send { program: from, to, count: 3, bytes: 0 }));
+                actions.push((at + 3 * SECOND, Action::Sweep { retention_ms: dice.pick(&[0, 500]) }));
+                actions.retain(|(at, _)| *at < healed);
             }
         }
         actions.sort_by_key(|(at, _)| *at);
@@ -282,7 +292,7 @@ fn fault(dice: &Dice, shape: &Shape, kind: Kind) -> Action {
             _ => DiskFault::SyncFails(soon),
         }),
         Kind::Clock => Action::Clock { wrong_by_ms: dice.pick(&[-TEN_YEARS_MS, TEN_YEARS_MS, -5_000, 5_000, -1, 0]) },
-        Kind::Sweep => Action::Sweep { retention_ms: dice.pick(&[500, 2_000, 8_000, 30 * 24 * 3_600_000]) },
+        Kind::Sweep => Action::Sweep { retention_ms: dice.pick(&[0, 500, 2_000, 8_000, 30 * 24 * 3_600_000]) },
         Kind::Revoke => Action::Revoke { program },
     }
 }

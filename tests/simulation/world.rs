@@ -11,6 +11,7 @@ use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
+use bytes::Bytes;
 use postrider::bus::InboxMoved;
 use postrider::clock::Source as _;
 use postrider::store::{Operation, Store};
@@ -68,7 +69,10 @@ pub(crate) enum Happening {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     Trouble,
+    /// The faults are over.
     Healed,
+    /// Everybody has sent once more, over connections that had been at rest.
+    LastWords,
     Leaving,
 }
 
@@ -76,6 +80,8 @@ enum Phase {
 pub struct Report {
     pub fault: Option<Fault>,
     pub counts: Counts,
+    /// What was seen to happen, and how often.
+    pub seen: BTreeMap<String, u64>,
     pub steps: u64,
     /// The same for the same seed and plan, and different for almost any other.
     pub fingerprint: u64,
@@ -127,6 +133,7 @@ pub fn run(plan: &Plan, bug: Option<Bug>, tell: bool) -> Report {
     Report {
         fault: judge.fault().cloned(),
         counts: judge.counts,
+        seen: judge.seen.clone(),
         steps: world.steps,
         fingerprint: world.fingerprint.finish(),
         tail: std::mem::take(&mut world.tail),
@@ -207,21 +214,19 @@ impl World {
     /// Nobody has anything to do at this moment. False when the simulation is over.
     fn go_on(&mut self) -> bool {
         if self.phase != Phase::Trouble && self.is_quiet() {
-            let unrest: Vec<String> = self.clients.iter().filter_map(|client| self.unrest(client)).collect();
-            if self.phase == Phase::Leaving {
-                if unrest.is_empty() && self.tasks.is_empty() {
+            let programs = self.clients.iter().take(self.plan.shape.programs.len());
+            let unrest: Vec<String> = programs.filter_map(|client| self.unrest(client)).collect();
+            if unrest.is_empty() {
+                if self.phase == Phase::Leaving && self.tasks.is_empty() {
                     self.leaves_nothing_behind();
                     return false;
                 }
-            } else if unrest.is_empty() {
-                self.judge.borrow_mut().rests();
-                self.phase = Phase::Leaving;
-                for client in &mut self.clients {
-                    client.leave();
+                if self.phase != Phase::Leaving {
+                    self.judge.borrow_mut().rests();
+                    self.next_phase();
+                    return true;
                 }
-                self.wake_clients();
-                return true;
-            } else {
+            } else if self.phase != Phase::Leaving {
                 self.find(Clause::Stuck, format!("nothing is under way, but {}", unrest.join("; ")));
             }
         }
@@ -232,6 +237,23 @@ impl World {
             _ => self.find(Clause::Stuck, format!("{:?} does not end", self.phase)),
         }
         true
+    }
+
+    fn next_phase(&mut self) {
+        if self.phase == Phase::Healed {
+            self.phase = Phase::LastWords;
+            let programs = self.plan.shape.programs.len();
+            for number in 0..programs {
+                let to = self.clients[self.dice.below(programs as u64) as usize].user.clone();
+                self.clients[number].send(&to, Bytes::from(format!("#last.{number}")));
+            }
+        } else {
+            self.phase = Phase::Leaving;
+            for client in &mut self.clients {
+                client.leave();
+            }
+        }
+        self.wake_clients();
     }
 
     fn unrest(&self, client: &Client) -> Option<String> {
@@ -276,7 +298,7 @@ impl World {
                 let heard = self.judge.borrow().heard;
                 if let Wish::Connect = self.clients[number].poll(&mut Context::from_waker(&waker)) {
                     self.connect(number);
-                    self.runtime.wake_at(0, waker);
+                    waker.wake();
                 }
                 let judge = Rc::clone(&self.judge);
                 let judge = judge.borrow();
@@ -378,7 +400,10 @@ impl World {
 
     pub(crate) fn end_store(&mut self, kept: usize) {
         if let Some(store) = self.store.take() {
-            self.remains = store.crash(kept);
+            let (remains, lost) = store.crash(kept);
+            self.remains = remains;
+            let what = if lost > 0 { "crash that loses what was not synced" } else { "crash that loses nothing" };
+            self.judge.borrow_mut().see(what);
         }
     }
 

@@ -61,6 +61,9 @@ pub struct Excuses {
     pub unreadable: bool,
     pub stopped: bool,
     pub twins: bool,
+    /// Devices, by user and name, that gave up a connection before they got an answer: the `Hello` may arrive later than
+    /// that of the next connection, which is then replaced by a dead one.
+    pub abandoned: BTreeSet<(String, String)>,
     /// Messages committed before this moment of the wall clock may have expired.
     pub swept_before: u64,
     pub swept: bool,
@@ -150,6 +153,7 @@ pub struct Judge {
     pub now: Micros,
     pub excuses: Excuses,
     pub counts: Counts,
+    pub seen: BTreeMap<String, u64>,
     /// Of every frame that reached a client so far, and the last of them in words.
     pub heard: u64,
     pub last: String,
@@ -167,6 +171,8 @@ pub struct Judge {
     entries: BTreeMap<(String, u64), Entry>,
     positions: BTreeMap<(String, Place), u64>,
     devices: BTreeMap<u64, Device>,
+    /// By user and name: the device it is now.
+    names: BTreeMap<(String, String), u64>,
     lives: BTreeMap<u64, Life>,
     /// By user: what some device of theirs has durably taken.
     taken: BTreeMap<String, BTreeSet<Place>>,
@@ -187,6 +193,14 @@ impl Judge {
         self.fault.get_or_insert_with(|| Fault { clause, what: what.into() });
     }
 
+    /// Counts something that happened.
+    pub fn see(&mut self, what: &str) {
+        match self.seen.get_mut(what) {
+            Some(times) => *times += 1,
+            None => drop(self.seen.insert(what.into(), 1)),
+        }
+    }
+
     fn check(&mut self, holds: bool, clause: Clause, what: impl FnOnce() -> String) {
         if !holds {
             let what = what();
@@ -196,9 +210,16 @@ impl Judge {
 
     /// A device was told that it is no more.
     pub fn device_is_gone(&mut self, device: u64) {
+        self.see("device gone");
         if let Some(device) = self.devices.get_mut(&device) {
             device.gone = true;
         }
+    }
+
+    /// The newest message to a user in each conversation that a device of theirs has taken.
+    pub fn newest_taken(&self, user: &str) -> BTreeMap<u64, u64> {
+        let to_user = |place: &&Place| self.messages.get(*place).is_some_and(|fact| fact.recipient == user);
+        self.taken.get(user).into_iter().flatten().filter(to_user).copied().collect()
     }
 
     /// An application says that it has read.
@@ -240,6 +261,7 @@ impl Judge {
             self.sent.insert((device, send.send_id), Sent { send: send.clone(), at: self.now });
         } else {
             self.counts.repeats += 1;
+            self.see("repeated send");
         }
         new
     }

@@ -15,13 +15,14 @@ use super::{Answer, Clause, Device, Judge};
 #[derive(Debug, Default)]
 pub struct Wire {
     user: String,
+    name: String,
     device: u64,
     window: u64,
     head: u64,
     /// The highest position delivered here, at first the one that streaming starts after.
     position: u64,
-    /// The highest position confirmed here, likewise.
-    told: u64,
+    /// Positions delivered here and not confirmed.
+    unconfirmed: BTreeSet<u64>,
     answered: u64,
     /// Sends that were written here and nowhere before.
     new: BTreeSet<u64>,
@@ -36,14 +37,14 @@ pub struct Wire {
 
 impl Wire {
     /// A connection of a user that asks for this window.
-    pub fn new(user: &str, window: u32) -> Self {
+    pub fn new((user, name): (&str, &str), window: u32) -> Self {
         let window = if window == 0 { limits::DEFAULT_WINDOW } else { window };
-        Self { user: user.into(), window: window.into(), ..Self::default() }
+        Self { user: user.into(), name: name.into(), window: window.into(), ..Self::default() }
     }
 
     /// The client has confirmed.
     pub fn confirms(&mut self, position: u64) {
-        self.told = self.told.max(position);
+        self.unconfirmed.retain(|delivered| *delivered > position);
     }
 
     /// The client has sent what it never sent before.
@@ -70,6 +71,7 @@ impl Judge {
             Some(Body::Refused(refused)) => {
                 self.in_turn(wire, refused.send_id);
                 let code = refused.error.as_ref().map_or(0, |error| error.code);
+                self.see(refused.error.as_ref().map_or("refused without a reason", |error| &error.name));
                 self.answered(wire.device, refused.send_id, Answer::Refused { code });
             }
             Some(Body::Deliver(deliver)) => self.delivers(wire, deliver),
@@ -105,7 +107,14 @@ impl Judge {
     fn welcomed(&mut self, wire: &mut Wire, welcome: &Welcome) {
         self.counts.logins += 1;
         wire.device = welcome.device_id;
-        (wire.head, wire.position, wire.told) = (welcome.head, welcome.cursor, welcome.cursor);
+        (wire.head, wire.position) = (welcome.head, welcome.cursor);
+        self.see(if welcome.head > welcome.cursor { "login with a backlog" } else { "login without" });
+        let before = self.names.insert((wire.user.clone(), wire.name.clone()), welcome.device_id);
+        if let Some(before) = before.filter(|before| *before != welcome.device_id) {
+            let has_reason = self.excuses.swept || self.excuses.revoked.contains(&wire.user);
+            self.check(has_reason, Clause::WrongError, || format!("device {before} is {} now", welcome.device_id));
+            self.device_is_gone(before);
+        }
         let (user, start, welcomed) = (wire.user.clone(), welcome.cursor, self.now);
         let device = self.devices.entry(welcome.device_id).or_insert_with(|| Device {
             user,
@@ -136,8 +145,13 @@ impl Judge {
         let position = deliver.position;
         let before = std::mem::replace(&mut wire.position, position);
         self.check(position > before, Clause::Stream, || format!("DLVR-1: position {position} after {before}"));
-        let within = position <= wire.told.saturating_add(wire.window) || before <= wire.told;
-        self.check(within, Clause::Stream, || format!("DLVR-6: {position}, but only {} is confirmed", wire.told));
+        wire.unconfirmed.insert(position);
+        if wire.window > 1 && wire.unconfirmed.len() as u64 == wire.window {
+            self.see("full window");
+        }
+        let many = wire.unconfirmed.len() as u64;
+        let within = many <= wire.window;
+        self.check(within, Clause::Stream, || format!("DLVR-6: {many} entries up to {position} are unconfirmed"));
         let late = wire.caught_up && position <= wire.head;
         self.check(!late, Clause::Stream, || format!("SYNC-3: {position} comes after CaughtUp"));
         let Some(entry) = &deliver.entry else { return };
@@ -175,6 +189,7 @@ impl Judge {
             }
             Entry::Expired(receipt) => {
                 self.counts.expiries += 1;
+                self.see("expired");
                 let holds = self.excuses.swept || self.excuses.revoked.contains(&receipt.user);
                 self.check(holds, Clause::ReceiptsAreTrue, || format!("{receipt:?} as expired; nothing was"));
                 self.rises(wire.device, position, receipt, |device| &mut device.expired);
@@ -220,12 +235,15 @@ impl Judge {
 
     /// Errors that have a reason.
     fn is_told(&mut self, wire: &Wire, error: &Error) {
+        self.see(&error.name);
         let excuses = &self.excuses;
         let has_reason = match ErrorCode::from_number(error.code) {
             Some(ErrorCode::StoreUnavailable) => excuses.disk_failed,
             Some(ErrorCode::Internal) => excuses.unreadable,
             Some(ErrorCode::ShuttingDown) => excuses.stopped,
-            Some(ErrorCode::Replaced) => excuses.twins,
+            Some(ErrorCode::Replaced) => {
+                excuses.twins || excuses.abandoned.contains(&(wire.user.clone(), wire.name.clone()))
+            }
             Some(ErrorCode::IdleTimeout | ErrorCode::LoginTimeout) => wire.troubled || excuses.disk_failed,
             Some(ErrorCode::DeviceExpired) => excuses.swept || excuses.revoked.contains(&wire.user),
             _ => false,
