@@ -11,12 +11,12 @@ use std::task::Waker;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, ready};
 use postrider::ids::{AppId, Position, UserId};
-use postrider::store::memory::Memory;
 use postrider::store::{App, Batch, Committed, Completion, Page, ReadLimit, Store, StoreError, User};
 
 use crate::dice::Dice;
 use crate::planted::{Bug, Tamper};
 use crate::runtime::{Micros, Runtime};
+use crate::truth::{Kind, Left, Truth};
 
 /// How the disk is.
 #[derive(Clone, Copy, Debug)]
@@ -40,9 +40,14 @@ pub struct Trouble {
     pub sync_fails: bool,
 }
 
-/// What a crash leaves: the durable batches, in order.
-#[derive(Clone, Default)]
-pub struct Remains(pub Vec<Batch>);
+/// What a crash leaves.
+#[derive(Default)]
+pub struct Remains {
+    /// The durable batches, in order.
+    pub batches: Vec<Batch>,
+    /// Where they are already, if nothing was lost.
+    pub left: Left,
+}
 
 /// The store of one run of the server.
 pub struct SimStore {
@@ -55,7 +60,8 @@ pub struct SimStore {
 }
 
 struct State {
-    truth: Memory,
+    /// `None` once it is gone.
+    truth: Option<Truth>,
     tamper: Tamper,
     trouble: Trouble,
     /// Whether completions wait for the sync.
@@ -105,19 +111,23 @@ impl SimStore {
         seed: u64,
         runtime: &Arc<Runtime>,
         waker: Waker,
-        bug: Option<Bug>,
+        (kind, bug): (Kind, Option<Bug>),
     ) -> Arc<Self> {
-        let mut durable = remains.0;
+        let Remains { batches: mut durable, left } = remains;
         if bug == Some(Bug::LosesTheLastBatch) && durable.len() > 1 {
             durable.pop();
         }
-        let (truth, mut tamper) = (Memory::new(), Tamper::new(bug));
-        for batch in &durable {
-            drop(tamper.decide(&truth, batch.clone()));
-        }
+        let mut tamper = Tamper::new(bug);
+        let truth = Truth::reopen(left).unwrap_or_else(|| {
+            let truth = Truth::new(kind);
+            for batch in &durable {
+                drop(tamper.decide(&truth, batch.clone()));
+            }
+            truth
+        });
         tamper.restarted();
         let state = State {
-            truth,
+            truth: Some(truth),
             tamper,
             trouble: Trouble::default(),
             acks_early: bug == Some(Bug::AcksBeforeTheSync),
@@ -147,7 +157,9 @@ impl SimStore {
         remains.extend(batches.into_iter().take(kept));
         state.settled.clear();
         state.refusing = Some(StoreError::Closed);
-        (Remains(remains), lost)
+        let truth = state.truth.take().filter(|_| lost == 0);
+        drop(state);
+        (Remains { batches: remains, left: truth.map(Truth::leave).unwrap_or_default() }, lost)
     }
 
     /// Changes what is wrong with the disk.
@@ -208,7 +220,7 @@ impl SimStore {
         let mut guard = self.state();
         let state = &mut *guard;
         if state.acks_early && state.refusing.is_none() {
-            let committed = state.tamper.decide(&state.truth, batch.clone());
+            let committed = state.decide(batch.clone());
             let nothing = Done(Some(Box::new(drop)));
             state.waiting.push_back(Decided { batch: Some(batch), done: nothing, committed: Ok(Committed::default()) });
             state.settled.push_back(Decided { batch: None, done, committed: Ok(committed) });
@@ -217,7 +229,7 @@ impl SimStore {
         let (kept, committed) = match &state.refusing {
             Some(error) => (None, Err(error.clone())),
             None if state.trouble.full_until > now => (None, Err(StoreError::Full("simulated".into()))),
-            None => (Some(batch.clone()), Ok(state.tamper.decide(&state.truth, batch))),
+            None => (Some(batch.clone()), Ok(state.decide(batch))),
         };
         state.waiting.push_back(Decided { batch: kept, done, committed });
         self.waker.wake_by_ref();
@@ -237,7 +249,15 @@ impl SimStore {
         if state.trouble.unreadable_until > self.runtime.now() {
             return Err(StoreError::Corrupt("simulated".into()));
         }
-        state.tamper.read(&state.truth, (app, user), (after, up_to), limit)
+        let truth = state.truth.as_ref().ok_or(StoreError::Closed)?;
+        state.tamper.read(truth, (app, user), (after, up_to), limit)
+    }
+
+    fn ask<T>(
+        &self,
+        question: impl for<'a> FnOnce(&'a dyn Store) -> BoxFuture<'a, Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        self.state().truth.as_ref().ok_or(StoreError::Closed)?.ask(question)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -246,6 +266,11 @@ impl SimStore {
 }
 
 impl State {
+    /// While nothing is refused there is a truth.
+    fn decide(&mut self, batch: Batch) -> Committed {
+        self.tamper.decide(self.truth.as_ref().expect("nothing is refused"), batch)
+    }
+
     /// A failed sync: what was in it may be there after a restart; nothing more is taken.
     fn fail(&mut self) {
         let error = StoreError::Io("simulated".into());
@@ -300,18 +325,18 @@ impl Store for SimStore {
     }
 
     fn find_user(&self, app: AppId, name: &str) -> BoxFuture<'_, Result<Option<User>, StoreError>> {
-        let found = self.state().truth.find_user(app, name).now_or_never();
-        ready(found.expect("in memory")).boxed()
+        let found = self.ask(|store| store.find_user(app, name));
+        ready(found).boxed()
     }
 
     fn list_users(&self, app: AppId, after: &str, limit: usize) -> BoxFuture<'_, Result<Vec<User>, StoreError>> {
-        let found = self.state().truth.list_users(app, after, limit).now_or_never();
-        ready(found.expect("in memory")).boxed()
+        let found = self.ask(|store| store.list_users(app, after, limit));
+        ready(found).boxed()
     }
 
     fn list_apps(&self) -> BoxFuture<'_, Result<Vec<App>, StoreError>> {
-        let found = self.state().truth.list_apps().now_or_never();
-        ready(found.expect("in memory")).boxed()
+        let found = self.ask(|store| store.list_apps());
+        ready(found).boxed()
     }
 
     fn close(&self) -> BoxFuture<'_, Result<(), StoreError>> {

@@ -37,6 +37,7 @@ mod planted;
 mod runtime;
 mod server;
 mod shrink;
+mod truth;
 mod world;
 
 use std::sync::Mutex;
@@ -44,7 +45,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::plan::Plan;
 use crate::planted::Bug;
-use crate::world::Report;
+use crate::world::{Report, Setup};
 
 fn from_environment(name: &str) -> Option<u64> {
     let value = std::env::var(name).ok()?;
@@ -52,7 +53,7 @@ fn from_environment(name: &str) -> Option<u64> {
 }
 
 /// Looks at seeds on every core until `stop` says that one is enough.
-fn each_seed(first: u64, count: u64, bug: Option<Bug>, look: impl Fn(u64, &Report) -> bool + Sync) {
+fn each_seed(first: u64, count: u64, setup: Setup, look: impl Fn(u64, &Report) -> bool + Sync) {
     let next = AtomicU64::new(first);
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     std::thread::scope(|scope| {
@@ -63,7 +64,7 @@ fn each_seed(first: u64, count: u64, bug: Option<Bug>, look: impl Fn(u64, &Repor
                     if seed >= first + count {
                         return;
                     }
-                    if !look(seed, &world::run(&Plan::new(seed), bug, false)) {
+                    if !look(seed, &world::run(&Plan::new(seed), setup)) {
                         next.store(first + count, Ordering::Relaxed);
                     }
                 }
@@ -73,9 +74,9 @@ fn each_seed(first: u64, count: u64, bug: Option<Bug>, look: impl Fn(u64, &Repor
 }
 
 /// Says what failed, with a plan made smaller, and how to see it again.
-fn explain(seed: u64, bug: Option<Bug>) -> String {
-    let plan = shrink::shrink(&Plan::new(seed), bug);
-    let report = world::run(&plan, bug, true);
+fn explain(seed: u64, setup: Setup) -> String {
+    let plan = shrink::shrink(&Plan::new(seed), setup);
+    let report = world::run(&plan, Setup { tell: true, ..setup });
     let tail: Vec<String> = report.tail.into_iter().collect();
     let fault = report.fault.expect("it fails");
     let Plan { actions, .. } = &plan;
@@ -95,7 +96,7 @@ fn seeds_keep_the_guarantee() {
     let count = from_environment("POSTRIDER_SEEDS").unwrap_or(500);
     let failed = Mutex::new(Vec::new());
     let total = Mutex::new((judge::Counts::default(), 0, 0));
-    each_seed(first, count, None, |seed, report| {
+    each_seed(first, count, Setup::PLAIN, |seed, report| {
         let mut total = total.lock().unwrap();
         total.0.add(&report.counts);
         total.1 += report.steps;
@@ -112,25 +113,40 @@ fn seeds_keep_the_guarantee() {
     println!("{seeds} seeds, {steps} steps, {counts:?}");
     let mut failed = failed.into_inner().unwrap();
     failed.sort_unstable();
-    assert!(failed.is_empty(), "seeds {failed:?} fail; the first:\n{}", explain(failed[0], None));
+    assert!(failed.is_empty(), "seeds {failed:?} fail; the first:\n{}", explain(failed[0], Setup::PLAIN));
 }
 
 #[test]
 fn one_seed() {
     let seed = from_environment("POSTRIDER_SEED").unwrap_or(0);
-    let report = world::run(&Plan::new(seed), None, true);
+    let report = world::run(&Plan::new(seed), Setup { tell: true, ..Setup::PLAIN });
     println!("{}\nat last:", Plan::new(seed));
     report.tail.iter().for_each(|line| println!("{line}"));
-    assert!(report.fault.is_none(), "{}", explain(seed, None));
+    assert!(report.fault.is_none(), "{}", explain(seed, Setup::PLAIN));
 }
 
 #[test]
 fn a_seed_replays_exactly() {
     for seed in 0..30 {
-        let once = world::run(&Plan::new(seed), None, false);
-        let again = std::thread::spawn(move || world::run(&Plan::new(seed), None, false).fingerprint);
+        let once = world::run(&Plan::new(seed), Setup::PLAIN);
+        let again = std::thread::spawn(move || world::run(&Plan::new(seed), Setup::PLAIN).fingerprint);
         assert_eq!(again.join().unwrap(), once.fingerprint, "seed {seed}");
     }
+}
+
+#[test]
+fn no_client_can_tell_the_engine_from_the_model() {
+    let count = from_environment("POSTRIDER_ENGINE_SEEDS").unwrap_or(12);
+    let differ = Mutex::new(Vec::new());
+    each_seed(0, count, Setup { truth: truth::Kind::Engine, ..Setup::PLAIN }, |seed, of_engine| {
+        let of_model = world::run(&Plan::new(seed), Setup::PLAIN);
+        if of_engine.fault.is_some() || of_engine.fingerprint != of_model.fingerprint {
+            differ.lock().unwrap().push((seed, of_engine.fault.clone()));
+        }
+        true
+    });
+    let differ = differ.into_inner().unwrap();
+    assert!(differ.is_empty(), "{differ:?}");
 }
 
 /// Seeds within which each planted bug must be found.
@@ -141,7 +157,7 @@ fn every_planted_bug_is_found() {
     let mut unfound = Vec::new();
     for bug in Bug::ALL {
         let found = Mutex::new(None);
-        each_seed(0, SEEDS_FOR_A_BUG, Some(bug), |seed, report| {
+        each_seed(0, SEEDS_FOR_A_BUG, Setup::with(bug), |seed, report| {
             let Some(fault) = &report.fault else { return true };
             let mut found = found.lock().unwrap();
             if found.as_ref().is_none_or(|(first, _)| seed < *first) {
@@ -180,7 +196,7 @@ const WANTED: [&str; 16] = [
 #[test]
 fn simulations_reach_what_they_are_meant_to() {
     let seen = Mutex::new(std::collections::BTreeMap::<String, u64>::new());
-    each_seed(0, 150, None, |_, report| {
+    each_seed(0, 150, Setup::PLAIN, |_, report| {
         let mut seen = seen.lock().unwrap();
         for (what, times) in &report.seen {
             *seen.entry(what.clone()).or_default() += times;
@@ -195,13 +211,13 @@ fn simulations_reach_what_they_are_meant_to() {
 
 #[test]
 fn a_failure_is_told_as_a_short_script() {
-    let bug = Some(Bug::AcksBeforeTheSync);
-    let fails = |seed: &u64| world::run(&Plan::new(*seed), bug, false).fault.is_some();
+    let setup = Setup::with(Bug::AcksBeforeTheSync);
+    let fails = |seed: &u64| world::run(&Plan::new(*seed), setup).fault.is_some();
     let seed = (0..SEEDS_FOR_A_BUG).find(fails).expect("it is found");
-    let (whole, small) = (Plan::new(seed), shrink::shrink(&Plan::new(seed), bug));
+    let (whole, small) = (Plan::new(seed), shrink::shrink(&Plan::new(seed), setup));
     assert!(whole.actions.len() > 10, "there was something to leave out: {whole}");
     assert!(small.actions.len() <= 5, "{small}");
-    let told = explain(seed, bug);
+    let told = explain(seed, setup);
     assert!(told.contains("KillNode") || told.contains("RestartEverything"), "{told}");
     assert!(told.contains(&format!("POSTRIDER_SEED={seed}")), "{told}");
 }

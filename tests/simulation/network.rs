@@ -85,7 +85,7 @@ impl Pipe {
     }
 
     fn finish(&mut self, at: Micros, end: End, runtime: &Runtime) {
-        if self.swallowing || matches!(self.end, Some((_, End::Reset))) {
+        if matches!(self.end, Some((_, End::Reset))) {
             return;
         }
         self.end = Some((at, end));
@@ -123,7 +123,6 @@ impl Link {
         let now = self.runtime.now();
         for side in 0..2 {
             let at = now + self.latency();
-            self.pipes[side].swallowing = false;
             self.pipes[side].finish(at, End::Reset, &self.runtime);
         }
     }
@@ -257,7 +256,7 @@ impl Socket {
         let mut guard = self.link.borrow_mut();
         let link = &mut *guard;
         let at = (link.runtime.now() + link.dice.between(link.quality.latency)).max(link.pipes[self.side].last_arrival);
-        if link.pipes[self.side].end.is_none() {
+        if link.pipes[self.side].end.is_none() && !link.pipes[self.side].swallowing {
             link.pipes[self.side].finish(at, End::Orderly, &link.runtime);
         }
     }
@@ -275,7 +274,7 @@ impl Drop for Socket {
         if let Some(writer) = incoming.writer.take() {
             writer.wake();
         }
-        if unread {
+        if unread && !link.pipes[self.side].swallowing {
             let at = link.runtime.now() + link.dice.between(link.quality.latency);
             link.pipes[self.side].finish(at, End::Reset, &link.runtime);
         }

@@ -5,15 +5,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use futures_util::FutureExt;
 use postrider::ids::{AppId, ConversationId, DeviceId, Position, SendId, Seq, UserId};
-use postrider::store::memory::Memory;
 use postrider::store::{
-    Answer, Attach, Batch, Committed, InboxEntry, Item, Operation, Outcome, Page, ReadLimit, ReadUpTo, Received, Store,
+    Answer, Attach, Batch, Committed, InboxEntry, Item, Operation, Outcome, Page, ReadLimit, ReadUpTo, Received,
     StoreError,
 };
 use postrider_protocol::{encode, wire};
 use prost::Message as _;
+
+use crate::truth::Truth;
 
 /// A bug.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -130,8 +130,8 @@ impl Tamper {
     }
 
     /// Decides a batch.
-    pub fn decide(&mut self, truth: &Memory, batch: Batch) -> Committed {
-        let Some(bug) = self.bug else { return commit(truth, batch) };
+    pub fn decide(&mut self, truth: &Truth, batch: Batch) -> Committed {
+        let Some(bug) = self.bug else { return truth.commit(batch) };
         let (asked, mut more) = (batch.clone(), Vec::new());
         let mut batch = batch;
         for operation in &mut batch {
@@ -151,7 +151,7 @@ impl Tamper {
             }
         }
         batch.extend(more);
-        let mut committed = commit(truth, batch);
+        let mut committed = truth.commit(batch);
         committed.outcomes.truncate(asked.len());
         self.learn(&asked, &committed);
         self.change(bug, &asked, &mut committed);
@@ -161,13 +161,13 @@ impl Tamper {
     /// Reads a page of an inbox.
     pub fn read(
         &mut self,
-        truth: &Memory,
+        truth: &Truth,
         (app, user): (AppId, UserId),
         (after, up_to): (Position, Position),
         limit: ReadLimit,
     ) -> Result<Page, StoreError> {
         let up_to = if self.bug == Some(Bug::ReadsWhatIsNotDurable) { Position(u64::MAX) } else { up_to };
-        let mut page = truth.read_inbox(app, user, after, up_to, limit).now_or_never().expect("in memory")?;
+        let mut page = truth.ask(|store| store.read_inbox(app, user, after, up_to, limit))?;
         match self.bug {
             Some(Bug::TakesACutPageForTheWhole) => page.complete = true,
             Some(Bug::ExpiresInSilence) => page.entries.retain(|entry| !matches!(entry.item, Item::Expired(_))),
@@ -264,10 +264,6 @@ impl Tamper {
             *encoded = encode::message(&message);
         }
     }
-}
-
-fn commit(truth: &Memory, batch: Batch) -> Committed {
-    postrider::store::commit_and_wait(truth, batch).now_or_never().expect("in memory").expect("in memory")
 }
 
 /// Messages keep their places in time instead of in order.

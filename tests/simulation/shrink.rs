@@ -1,16 +1,15 @@
 //! A smaller plan that breaks the same clause: for people to read.
 
 use crate::plan::Plan;
-use crate::planted::Bug;
-use crate::world;
+use crate::world::{self, Setup};
 
 /// Runs that are spent on it.
 const MAX_RUNS: usize = 300;
 
 /// Leaves out what is not needed: halves, then quarters, then single actions.
-pub fn shrink(plan: &Plan, bug: Option<Bug>) -> Plan {
-    let Some(fault) = world::run(plan, bug, false).fault else { return plan.clone() };
-    let fails = |plan: &Plan| world::run(plan, bug, false).fault.is_some_and(|found| found.clause == fault.clause);
+pub fn shrink(plan: &Plan, setup: Setup) -> Plan {
+    let Some(fault) = world::run(plan, setup).fault else { return plan.clone() };
+    let fails = |plan: &Plan| world::run(plan, setup).fault.is_some_and(|found| found.clause == fault.clause);
     let (mut best, mut runs) = (plan.clone(), 0);
     let mut chunk = best.actions.len().div_ceil(2).max(1);
     loop {

@@ -27,6 +27,7 @@ use crate::plan::{Action, Plan};
 use crate::planted::Bug;
 use crate::runtime::{MS, Micros, Runtime, SECOND, TaskId};
 use crate::server::{APP_NAME, Hints, Node};
+use crate::truth::{Kind, Left};
 
 /// The disk's task.
 const DISK: TaskId = 0;
@@ -117,17 +118,35 @@ pub struct World {
     pub(crate) dice: Dice,
     net_dice: Rc<Dice>,
     lives: Rc<RefCell<u64>>,
-    bug: Option<Bug>,
+    setup: Setup,
     phase: Phase,
     fingerprint: DefaultHasher,
     steps: u64,
-    tell: bool,
     tail: VecDeque<String>,
 }
 
-/// Runs a plan, with a bug if one is wanted. `tell` keeps the last lines of what happened.
-pub fn run(plan: &Plan, bug: Option<Bug>, tell: bool) -> Report {
-    let mut world = World::new(plan.clone(), bug, tell);
+/// How a plan is run.
+#[derive(Clone, Copy)]
+pub struct Setup {
+    pub truth: Kind,
+    pub bug: Option<Bug>,
+    /// Whether the last lines of what happened are kept.
+    pub tell: bool,
+}
+
+impl Setup {
+    /// Over the model, without a bug, without words.
+    pub const PLAIN: Setup = Setup { truth: Kind::Model, bug: None, tell: false };
+
+    /// With this bug.
+    pub fn with(bug: Bug) -> Self {
+        Self { bug: Some(bug), ..Self::PLAIN }
+    }
+}
+
+/// Runs a plan.
+pub fn run(plan: &Plan, setup: Setup) -> Report {
+    let mut world = World::new(plan.clone(), setup);
     world.run();
     let judge = world.judge.borrow();
     Report {
@@ -141,7 +160,7 @@ pub fn run(plan: &Plan, bug: Option<Bug>, tell: bool) -> Report {
 }
 
 impl World {
-    fn new(plan: Plan, bug: Option<Bug>, tell: bool) -> Self {
+    fn new(plan: Plan, setup: Setup) -> Self {
         let seed = plan.seed;
         let runtime = Runtime::new(seed);
         let mut world = World {
@@ -151,7 +170,7 @@ impl World {
             nodes: (0..plan.shape.nodes).map(|_| None).collect(),
             accepting: vec![true; plan.shape.nodes],
             store: None,
-            remains: Remains(vec![vec![Operation::EnsureApp(APP_NAME.into())]]),
+            remains: Remains { batches: vec![vec![Operation::EnsureApp(APP_NAME.into())]], left: Left::default() },
             starts: 0,
             tasks: BTreeMap::new(),
             made: 0,
@@ -162,16 +181,15 @@ impl World {
             dice: Dice::new(seed, 4),
             net_dice: Rc::new(Dice::new(seed, 5)),
             lives: Rc::default(),
-            bug,
+            setup,
             phase: Phase::Trouble,
             fingerprint: DefaultHasher::new(),
             steps: 0,
-            tell,
             tail: VecDeque::new(),
             plan,
             runtime,
         };
-        world.judge.borrow_mut().tell = tell;
+        world.judge.borrow_mut().tell = setup.tell;
         for node in 0..world.nodes.len() {
             world.start_node(node);
         }
@@ -340,7 +358,7 @@ impl World {
             persist: shape.persist,
             think: shape.think,
             reads: shape.reads,
-            bug: self.bug,
+            bug: self.setup.bug,
         };
         let number = self.clients.len();
         let dice = Dice::new(self.plan.seed, 100 + number as u64);
@@ -418,12 +436,19 @@ impl World {
                 let remains = std::mem::take(&mut self.remains);
                 let seed = self.plan.seed ^ (self.starts << 32);
                 let waker = self.runtime.waker(DISK);
-                SimStore::open(remains, self.plan.shape.speed, seed, &self.runtime, waker, self.bug)
+                SimStore::open(
+                    remains,
+                    self.plan.shape.speed,
+                    seed,
+                    &self.runtime,
+                    waker,
+                    (self.setup.truth, self.setup.bug),
+                )
             }
         };
         self.store = Some(Arc::clone(&store));
         let store: Arc<dyn Store> = store;
-        let limits = (self.plan.shape.bounds, self.bug);
+        let limits = (self.plan.shape.bounds, self.setup.bug);
         let node = Node::start(number, store, self.clock.handle(), &self.runtime, limits, &self.hints);
         self.nodes[number] = Some(Rc::new(node));
         self.accepting[number] = true;
@@ -477,7 +502,7 @@ impl World {
     }
 
     fn note(&mut self, what: impl FnOnce() -> String) {
-        if self.tell {
+        if self.setup.tell {
             if self.tail.len() == 60 {
                 self.tail.pop_front();
             }
