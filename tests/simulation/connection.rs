@@ -85,10 +85,8 @@ pub async fn serve(node: Rc<Node>, socket: Socket) {
         Some(Err(Failed::Coded(error))) => error,
         None => ErrorCode::LoginTimeout.into(),
     };
-    drop(
-        timeout(&node.runtime, CLOSING_TIME, say_and_close(&socket, BytesMut::new(), Body::Error(refused.to_wire())))
-            .await,
-    );
+    let last = say_and_close(&socket, BytesMut::new(), Body::Error(refused.to_wire()));
+    let _ = timeout(&node.runtime, CLOSING_TIME, last).await;
 }
 
 async fn welcome(node: &Node, socket: &Socket, inbound: &mut BytesMut) -> Result<(Peer, Session), Failed> {
@@ -176,7 +174,7 @@ impl Connection {
         };
         self.outbound.unsplit(self.peer.outbox.take().frames);
         let bytes = std::mem::take(&mut self.outbound);
-        drop(timeout(&node.runtime, CLOSING_TIME, say_and_close(&self.socket, bytes, last)).await);
+        let _ = timeout(&node.runtime, CLOSING_TIME, say_and_close(&self.socket, bytes, last)).await;
     }
 
     async fn run(&mut self, node: &Node) -> Result<Ended, Failed> {

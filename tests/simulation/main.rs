@@ -17,9 +17,9 @@
 //! driver ([`client`]), the sweeper ([`server`]). Not simulated: TLS, and the engine below the store's interface.
 //!
 //! # Layout
-//! - [`runtime`], [`dice`], [`clock`], [`network`], [`disk`]: what is simulated
+//! - [`runtime`], [`dice`], [`clock`], [`network`], [`disk`] (above the [`truth`]): what is simulated
 //! - [`server`], [`connection`], [`client`]: who takes part
-//! - [`plan`], [`world`], `happenings`: what happens
+//! - [`plan`], [`world`], `happenings`, `nodes`: what happens
 //! - [`judge`], [`planted`], [`shrink`]: what is proved
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs)]
@@ -32,6 +32,7 @@ mod disk;
 mod happenings;
 mod judge;
 mod network;
+mod nodes;
 mod plan;
 mod planted;
 mod runtime;

@@ -222,9 +222,7 @@ impl Tamper {
                     attached.highest_send_id = SendId(self.counts.get(&attached.device).map_or(0, |(_, told)| *told));
                 }
                 (Bug::AnswersARepetitionAnew, _, Outcome::Answer(Answer::Ack { send_id, seq, .. })) => {
-                    if !self.answered.insert((device, *send_id)) {
-                        seq.0 += 1;
-                    }
+                    seq.0 += u64::from(!self.answered.insert((device, *send_id)));
                 }
                 (Bug::ReusesASeqAfterARestart, _, Outcome::Answer(Answer::Ack { conversation, seq, .. })) => {
                     let known = self.heads_at_restart.get(conversation);

@@ -14,7 +14,7 @@ use std::task::{Context, Poll, Waker};
 use bytes::Bytes;
 use postrider::bus::InboxMoved;
 use postrider::clock::Source as _;
-use postrider::store::{Operation, Store};
+use postrider::store::Operation;
 
 use crate::client::{Client, Manners, Wish};
 use crate::clock::SimClock;
@@ -25,12 +25,12 @@ use crate::judge::{Clause, Counts, Fault, Judge};
 use crate::network::{self, Link};
 use crate::plan::{Action, Plan};
 use crate::planted::Bug;
-use crate::runtime::{MS, Micros, Runtime, SECOND, TaskId};
+use crate::runtime::{Micros, Runtime, SECOND, TaskId};
 use crate::server::{APP_NAME, Hints, Node};
 use crate::truth::{Kind, Left};
 
 /// The disk's task.
-const DISK: TaskId = 0;
+pub(crate) const DISK: TaskId = 0;
 /// The first client's; the others follow.
 const CLIENTS: TaskId = 1;
 /// The first of the server's.
@@ -68,7 +68,7 @@ pub(crate) enum Happening {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
+pub(crate) enum Phase {
     Trouble,
     /// The faults are over.
     Healed,
@@ -90,8 +90,8 @@ pub struct Report {
     pub tail: VecDeque<String>,
 }
 
-struct Task {
-    node: usize,
+pub(crate) struct Task {
+    pub(crate) node: usize,
     waker: Waker,
     future: Pin<Box<dyn Future<Output = ()>>>,
 }
@@ -107,19 +107,19 @@ pub struct World {
     pub(crate) accepting: Vec<bool>,
     /// Absent while the only node is down.
     pub(crate) store: Option<Arc<SimStore>>,
-    remains: Remains,
-    starts: u64,
-    tasks: BTreeMap<TaskId, Task>,
+    pub(crate) remains: Remains,
+    pub(crate) starts: u64,
+    pub(crate) tasks: BTreeMap<TaskId, Task>,
     made: u64,
-    links: Vec<(usize, Weak<RefCell<Link>>)>,
+    pub(crate) links: Vec<(usize, Weak<RefCell<Link>>)>,
     agenda: BTreeMap<(Micros, u64), Happening>,
-    hints: Hints,
-    lost_hints: BTreeMap<(usize, u64), InboxMoved>,
+    pub(crate) hints: Hints,
+    pub(crate) lost_hints: BTreeMap<(usize, u64), InboxMoved>,
     pub(crate) dice: Dice,
     net_dice: Rc<Dice>,
     lives: Rc<RefCell<u64>>,
-    setup: Setup,
-    phase: Phase,
+    pub(crate) setup: Setup,
+    pub(crate) phase: Phase,
     fingerprint: DefaultHasher,
     steps: u64,
     tail: VecDeque<String>,
@@ -395,71 +395,6 @@ impl World {
         self.judge.borrow_mut().find(clause, what);
     }
 
-    /// The connections of a node that are there.
-    pub(crate) fn links(&self, node: usize) -> Vec<Rc<RefCell<Link>>> {
-        self.links.iter().filter(|(of, _)| *of == node).filter_map(|(_, link)| link.upgrade()).collect()
-    }
-
-    pub(crate) fn has_tasks(&self, node: usize) -> bool {
-        self.tasks.values().any(|task| task.node == node)
-    }
-
-    /// A node's process is gone, and its store if that was its own.
-    pub(crate) fn end_node(&mut self, node: usize, kept: usize) {
-        self.nodes[node] = None;
-        let gone: Vec<TaskId> = self.tasks.iter().filter(|(_, task)| task.node == node).map(|(id, _)| *id).collect();
-        for id in gone {
-            self.tasks.remove(&id);
-        }
-        if self.nodes.len() == 1 {
-            self.end_store(kept);
-        }
-    }
-
-    pub(crate) fn end_store(&mut self, kept: usize) {
-        if let Some(store) = self.store.take() {
-            let (remains, lost) = store.crash(kept);
-            self.remains = remains;
-            let what = if lost > 0 { "crash that loses what was not synced" } else { "crash that loses nothing" };
-            self.judge.borrow_mut().see(what);
-        }
-    }
-
-    pub(crate) fn start_node(&mut self, number: usize) {
-        if self.nodes[number].is_some() {
-            return;
-        }
-        self.starts += 1;
-        let store = match &self.store {
-            Some(store) => Arc::clone(store),
-            None => {
-                let remains = std::mem::take(&mut self.remains);
-                let seed = self.plan.seed ^ (self.starts << 32);
-                let waker = self.runtime.waker(DISK);
-                SimStore::open(
-                    remains,
-                    self.plan.shape.speed,
-                    seed,
-                    &self.runtime,
-                    waker,
-                    (self.setup.truth, self.setup.bug),
-                )
-            }
-        };
-        self.store = Some(Arc::clone(&store));
-        let store: Arc<dyn Store> = store;
-        let limits = (self.plan.shape.bounds, self.setup.bug);
-        let node = Node::start(number, store, self.clock.handle(), &self.runtime, limits, &self.hints);
-        self.nodes[number] = Some(Rc::new(node));
-        self.accepting[number] = true;
-        // A machine that is back knows nothing of its old connections.
-        for link in self.links(number) {
-            if self.dice.chance(50) {
-                link.borrow_mut().heal();
-            }
-        }
-    }
-
     pub(crate) fn act(&mut self, number: usize) -> Action {
         self.plan.actions[number].1
     }
@@ -470,35 +405,6 @@ impl World {
 
     pub(crate) fn is_healed(&mut self) {
         self.phase = Phase::Healed;
-    }
-
-    /// A hint reaches a node, if it is there.
-    pub(crate) fn hint(&self, node: usize, hint: InboxMoved) {
-        if let Some(node) = &self.nodes[node] {
-            node.hub.moved(hint.app, hint.user, hint.newest);
-        }
-    }
-
-    /// Hints are lost, late and repeated; those that were lost come when the faults are over.
-    fn pass_hints(&mut self) {
-        for (from, hint) in self.hints.take() {
-            for node in (0..self.nodes.len()).filter(|node| *node != from) {
-                if self.phase == Phase::Trouble && self.dice.chance(20) {
-                    self.lost_hints.insert((node, hint.user.0), hint);
-                    continue;
-                }
-                for _ in 0..if self.dice.chance(10) { 2 } else { 1 } {
-                    let time = self.dice.below(5 * MS);
-                    self.soon(time, Happening::Hint(node, hint));
-                }
-            }
-        }
-    }
-
-    pub(crate) fn pass_lost_hints(&mut self) {
-        for ((node, _), hint) in std::mem::take(&mut self.lost_hints) {
-            self.soon(0, Happening::Hint(node, hint));
-        }
     }
 
     fn note(&mut self, what: impl FnOnce() -> String) {
