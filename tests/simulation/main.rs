@@ -31,6 +31,7 @@ mod dice;
 mod disk;
 mod happenings;
 mod judge;
+mod logins;
 mod network;
 mod nodes;
 mod plan;
