@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use postrider_protocol::error::{CodedError, ErrorCode};
 
+use crate::judge::Excuses;
 use crate::plan::{Action, Break, DiskFault, To, user_name};
 use crate::runtime::{MS, Micros};
 use crate::server::Node;
@@ -78,14 +79,14 @@ impl World {
                 }
             }
             Action::Twin { program, time } => {
-                self.judge.borrow_mut().excuses.twins = true;
+                self.excuse(|excuses| excuses.twins = true);
                 let twin = self.add_client(program);
                 self.clients[twin].start();
                 self.soon(time, Happening::EndTwin { twin, original: program });
             }
             Action::KillNode { node, power, down, kept } => self.kill_node(node, power, down, kept),
             Action::StopNode { node, down } => {
-                self.judge.borrow_mut().excuses.stopped = true;
+                self.excuse(|excuses| excuses.stopped = true);
                 if self.nodes[node].is_some() && self.accepting[node] {
                     self.accepting[node] = false;
                     self.stops(node, STOP_ROUNDS, down);
@@ -96,10 +97,10 @@ impl World {
             Action::Sweep { retention_ms } => {
                 let before = self.wall_ms().saturating_sub(retention_ms);
                 if let Some(node) = self.nodes[0].clone() {
-                    let mut judge = self.judge.borrow_mut();
-                    judge.excuses.swept = true;
-                    judge.excuses.swept_before = before.max(judge.excuses.swept_before);
-                    drop(judge);
+                    self.excuse(|excuses| {
+                        excuses.swept = true;
+                        excuses.swept_before = before.max(excuses.swept_before);
+                    });
                     self.spawn(0, async move { node.sweep(before).await });
                 }
             }
@@ -107,11 +108,15 @@ impl World {
         }
     }
 
+    fn excuse(&self, change: impl Fn(&mut Excuses)) {
+        self.judges.iter().for_each(|judge| change(&mut judge.borrow_mut().excuses));
+    }
+
     fn kill_node(&mut self, node: usize, power: bool, down: Micros, kept: usize) {
         if self.nodes[node].is_none() {
             return;
         }
-        self.judge.borrow_mut().excuses.stopped = true;
+        self.excuse(|excuses| excuses.stopped = true);
         for link in self.links(node) {
             link.borrow_mut().troubled = true;
             if power {
@@ -141,10 +146,10 @@ impl World {
     fn disk_fails(&mut self, fault: DiskFault) {
         let Some(store) = self.store.clone() else { return };
         let now = self.runtime.now();
-        let mut judge = self.judge.borrow_mut();
-        judge.excuses.disk_failed = true;
-        judge.excuses.unreadable |= matches!(fault, DiskFault::Unreadable(_));
-        drop(judge);
+        self.excuse(|excuses| {
+            excuses.disk_failed = true;
+            excuses.unreadable |= matches!(fault, DiskFault::Unreadable(_));
+        });
         store.trouble(|trouble| match fault {
             DiskFault::Stall(time) => trouble.stalled_until = now + time,
             DiskFault::Full(time) => trouble.full_until = now + time,
@@ -157,7 +162,7 @@ impl World {
     }
 
     fn restart_everything(&mut self) {
-        self.judge.borrow_mut().excuses.stopped = true;
+        self.excuse(|excuses| excuses.stopped = true);
         let kept = self.dice.pick(&[0, 50, 100]);
         for node in 0..self.nodes.len() {
             for link in self.links(node) {
@@ -174,9 +179,11 @@ impl World {
     fn revoke(&mut self, program: usize) {
         let (Some(node), Some(store)) = (self.nodes[0].clone(), self.store.clone()) else { return };
         let (user, device) = (self.clients[program].user.clone(), self.clients[program].name.clone());
-        self.judge.borrow_mut().excuses.revoked.insert(user.clone());
+        let app = self.clients[program].app().0;
+        let judge = &self.judges[self.clients[program].app_number];
+        judge.borrow_mut().excuses.revoked.insert(user.clone());
         let node: Rc<Node> = node;
-        self.spawn(0, async move { node.revoke(&*Arc::clone(&store), user, device).await });
+        self.spawn(0, async move { node.revoke(&*Arc::clone(&store), app, user, device).await });
     }
 
     /// All faults are over: the network carries, the disk works, everybody is there.

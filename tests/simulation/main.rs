@@ -176,7 +176,7 @@ fn every_planted_bug_is_found() {
 }
 
 /// What must happen now and then for a clean run to mean something.
-const WANTED: [&str; 16] = [
+const WANTED: [&str; 17] = [
     "login with a backlog",
     "login without",
     "full window",
@@ -185,6 +185,7 @@ const WANTED: [&str; 16] = [
     "device gone",
     "expired",
     "repeated send",
+    "IDLE_TIMEOUT",
     "SHUTTING_DOWN",
     "STORE_UNAVAILABLE",
     "INTERNAL",

@@ -40,7 +40,7 @@ impl World {
             let (remains, lost) = store.crash(kept);
             self.remains = remains;
             let what = if lost > 0 { "crash that loses what was not synced" } else { "crash that loses nothing" };
-            self.judge.borrow_mut().see(what);
+            self.judges[0].borrow_mut().see(what);
         }
     }
 
@@ -91,7 +91,7 @@ impl World {
         for (from, hint) in self.hints.take() {
             for node in (0..self.nodes.len()).filter(|node| *node != from) {
                 if self.phase == Phase::Trouble && self.dice.chance(20) {
-                    self.lost_hints.insert((node, hint.user.0), hint);
+                    self.lost_hints.insert((node, hint.app.0, hint.user.0), hint);
                     continue;
                 }
                 for _ in 0..if self.dice.chance(10) { 2 } else { 1 } {
@@ -103,7 +103,7 @@ impl World {
     }
 
     pub(crate) fn pass_lost_hints(&mut self) {
-        for ((node, _), hint) in std::mem::take(&mut self.lost_hints) {
+        for ((node, ..), hint) in std::mem::take(&mut self.lost_hints) {
             self.soon(0, Happening::Hint(node, hint));
         }
     }

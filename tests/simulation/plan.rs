@@ -53,6 +53,8 @@ pub struct Shape {
 /// A device's program.
 #[derive(Clone)]
 pub struct Program {
+    /// Its place in [`APPS`](crate::server::APPS).
+    pub app: usize,
     pub user: String,
     pub device: String,
     /// When it is started for the first time.
@@ -194,7 +196,11 @@ impl Plan {
         let mut actions: Vec<(Micros, Action)> = Vec::new();
         for _ in 0..dice.between((5, 40)) {
             let bytes = dice.pick(&[0, 0, 20, 20, 100, 300, CONTENT_BYTES + 1]);
-            let count = if dice.chance(20) { dice.between((2, 25)) } else { 1 };
+            let count = match dice.below(200) {
+                0 => 300,
+                1..40 => dice.between((2, 25)),
+                _ => 1,
+            };
             let to = if dice.chance(6) { To::Nobody } else { To::User(dice.below(users(&shape)) as usize) };
             actions.push((dice.below(healed), Action::Send { program: program(&dice, &shape), to, count, bytes }));
         }
@@ -233,7 +239,13 @@ fn shape(dice: &Dice) -> Shape {
         for (number, device) in DEVICES.iter().take(dice.pick(&[1, 1, 1, 2, 2, 3])).enumerate() {
             let late = number > 0 && dice.chance(50) || dice.chance(15);
             let born = if late { dice.below(3 * SECOND) } else { 0 };
-            programs.push(Program { user: (*user).into(), device: (*device).into(), born });
+            programs.push(Program { app: 0, user: (*user).into(), device: (*device).into(), born });
+        }
+    }
+    if dice.chance(25) {
+        // The same names in another app.
+        for user in USERS.iter().take(2) {
+            programs.push(Program { app: 1, user: (*user).into(), device: DEVICES[0].into(), born: 0 });
         }
     }
     let slowest = dice.pick(&[2 * MS, 2 * MS, 20 * MS, 150 * MS]);
@@ -249,8 +261,8 @@ fn shape(dice: &Dice) -> Shape {
                 content_bytes: CONTENT_BYTES,
                 outbound_bytes: dice.pick(&[100, 1_000, 16_000]),
             },
-            login_timeout: 10 * SECOND,
-            idle_timeout: 30 * SECOND,
+            login_timeout: dice.pick(&[2, 10]) * SECOND,
+            idle_timeout: dice.pick(&[3, 30, 30]) * SECOND,
             max_frame_bytes: 64 * 1024,
         },
         window: dice.pick(&[1, 3, 16, 0]),
@@ -313,7 +325,11 @@ impl fmt::Display for Plan {
         writeln!(f, "seed {}: {nodes} node(s), window {window}, {reads} % read at once", self.seed)?;
         writeln!(f, "  network {quality:?}; disk {speed:?}; {:?}", bounds.router)?;
         writeln!(f, "  clients persist in {persist:?} µs and think {think:?} µs")?;
-        let name = |number: &usize| format!("{}/{}", programs[*number].user, programs[*number].device);
+        let name = |number: &usize| {
+            let Program { app, user, device, .. } = &programs[*number];
+            let elsewhere = if *app == 0 { "" } else { "shop/" };
+            format!("{elsewhere}{user}/{device}")
+        };
         for (number, Program { born, .. }) in programs.iter().enumerate() {
             writeln!(f, "  {}  {} starts", Time(*born), name(&number))?;
         }

@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use postrider::ids::{AppId, ConversationId, DeviceId, Position, SendId, Seq, UserId};
 use postrider::store::{
-    Answer, Attach, Batch, Committed, InboxEntry, Item, Operation, Outcome, Page, ReadLimit, ReadUpTo, Received,
-    StoreError,
+    Answer, Attach, Batch, Committed, InboxEntry, Item, Operation, Outcome, Page, Publication, ReadLimit, ReadUpTo,
+    Received, StoreError,
 };
 use postrider_protocol::{encode, wire};
 use prost::Message as _;
@@ -48,6 +48,8 @@ pub enum Bug {
     OrdersByTheWallClock,
     /// Of several `delivered` receipts only the last is kept, whatever their conversations.
     CoalescesAcrossConversations,
+    /// What is published in an app reaches the users with the same numbers in others.
+    PublishesAcrossApps,
     /// The connection looks for output first and asks to be woken afterwards, and not at all when it has just written.
     LosesWakeUps,
     /// The connection confirms for the client what it has written.
@@ -68,7 +70,7 @@ pub enum Bug {
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Bug; 23] = [
+    pub const ALL: [Bug; 24] = [
         Bug::ForgetsSendIds,
         Bug::AnswersARepetitionAnew,
         Bug::AcksBeforeTheSync,
@@ -84,6 +86,7 @@ impl Bug {
         Bug::TellsTheOrigin,
         Bug::OrdersByTheWallClock,
         Bug::CoalescesAcrossConversations,
+        Bug::PublishesAcrossApps,
         Bug::LosesWakeUps,
         Bug::ConfirmsWhatItWrote,
         Bug::IsCaughtUpTooEarly,
@@ -239,6 +242,11 @@ impl Tamper {
         }
         match bug {
             Bug::ExpiresInSilence => committed.published.retain(|new| !matches!(new.entry.item, Item::Expired(_))),
+            Bug::PublishesAcrossApps => {
+                let other = |new: &Publication| Publication { app: AppId(3 - new.app.0), ..new.clone() };
+                let copies: Vec<Publication> = committed.published.iter().map(other).collect();
+                committed.published.extend(copies);
+            }
             Bug::TellsTheOrigin => committed.published.iter_mut().for_each(|new| new.entry.origin = DeviceId(0)),
             Bug::ReusesASeqAfterARestart => committed.published.iter_mut().for_each(|new| self.shift(&mut new.entry)),
             _ => {}

@@ -7,18 +7,20 @@ use postrider::clock::Clock;
 use postrider::hub::Hub;
 use postrider::ids::{AppId, UserId};
 use postrider::router::{self, Router};
-use postrider::store::{Operation, Outcome, Store, Sweep};
+use postrider::store::{Batch, Operation, Outcome, Store, Sweep};
 use postrider::tenant::{LoginMethod, Tenant, Tenants};
 use postrider_protocol::error::ErrorCode;
 
 use crate::planted::Bug;
 use crate::runtime::{Micros, Runtime};
 
-/// The one app there is.
-pub const APP: AppId = AppId(1);
+/// The apps there are, in the order in which they are made.
+pub const APPS: [(AppId, &str); 2] = [(AppId(1), "dev"), (AppId(2), "shop")];
 
-/// Its name.
-pub const APP_NAME: &str = "dev";
+/// What a store holds before anybody has come.
+pub fn first_batch() -> Batch {
+    APPS.iter().map(|(_, name)| Operation::EnsureApp((*name).into())).collect()
+}
 
 /// What a server is bounded by, in a simulation small enough to be reached.
 #[derive(Clone, Copy, Debug)]
@@ -74,17 +76,24 @@ impl Node {
     ) -> Self {
         let hub = Arc::new(Hub::default());
         let bus = Arc::new(SimBus { from: number, hints: hints.clone() });
-        let tenants = Tenants::new([Tenant::new(APP, APP_NAME.into(), vec![LoginMethod::Open])]);
+        let tenant = |(id, name): (AppId, &str)| Tenant::new(id, name.into(), vec![LoginMethod::Open]);
+        let tenants = Tenants::new(APPS.map(tenant));
         let router = Router::new(store, Arc::clone(&hub), bus, Arc::new(tenants), clock.clone(), bounds.router);
         Self { number, router, hub, clock, runtime: Arc::clone(runtime), bounds, bug }
     }
 
     /// As `src/sweeper.rs` does it, in slices of two users.
     pub async fn sweep(&self, before: u64) {
+        for (app, _) in APPS {
+            self.sweep_app(app, before).await;
+        }
+    }
+
+    async fn sweep_app(&self, app: AppId, before: u64) {
         let mut after = UserId(0);
         loop {
-            let connected = self.hub.devices(APP);
-            let sweep = Sweep { app: APP, after, limit: 2, before, connected };
+            let connected = self.hub.devices(app);
+            let sweep = Sweep { app, after, limit: 2, before, connected };
             match self.router.commit_one(Operation::Sweep(sweep)).await {
                 Ok(Outcome::Swept { next: Some(user), .. }) => after = user,
                 _ => return,
@@ -93,11 +102,11 @@ impl Node {
     }
 
     /// As the operator's socket does it.
-    pub async fn revoke(&self, store: &dyn Store, user: String, device: String) {
-        let Ok(Some(found)) = store.find_user(APP, &user).await else { return };
-        let revoke = Operation::RevokeDevice { app: APP, user, device };
+    pub async fn revoke(&self, store: &dyn Store, app: AppId, user: String, device: String) {
+        let Ok(Some(found)) = store.find_user(app, &user).await else { return };
+        let revoke = Operation::RevokeDevice { app, user, device };
         if let Ok(Outcome::Revoked(device)) = self.router.commit_one(revoke).await {
-            self.hub.close_user(APP, found.id, Some(device), &ErrorCode::DeviceExpired.into());
+            self.hub.close_user(app, found.id, Some(device), &ErrorCode::DeviceExpired.into());
         }
     }
 }

@@ -14,7 +14,6 @@ use std::task::{Context, Poll, Waker};
 use bytes::Bytes;
 use postrider::bus::InboxMoved;
 use postrider::clock::Source as _;
-use postrider::store::Operation;
 
 use crate::client::{Client, Manners, Wish};
 use crate::clock::SimClock;
@@ -23,10 +22,10 @@ use crate::dice::Dice;
 use crate::disk::{Remains, SimStore};
 use crate::judge::{Clause, Counts, Fault, Judge};
 use crate::network::{self, Link};
-use crate::plan::{Action, Plan};
+use crate::plan::{Action, Plan, Program};
 use crate::planted::Bug;
 use crate::runtime::{Micros, Runtime, SECOND, TaskId};
-use crate::server::{APP_NAME, Hints, Node};
+use crate::server::{Hints, Node, first_batch};
 use crate::truth::{Kind, Left};
 
 /// The disk's task.
@@ -101,7 +100,8 @@ pub struct World {
     pub(crate) plan: Plan,
     pub(crate) runtime: Arc<Runtime>,
     pub(crate) clock: Arc<SimClock>,
-    pub(crate) judge: Rc<RefCell<Judge>>,
+    /// One for each app.
+    pub(crate) judges: [Rc<RefCell<Judge>>; 2],
     pub(crate) clients: Vec<Client>,
     pub(crate) nodes: Vec<Option<Rc<Node>>>,
     pub(crate) accepting: Vec<bool>,
@@ -114,7 +114,7 @@ pub struct World {
     pub(crate) links: Vec<(usize, Weak<RefCell<Link>>)>,
     agenda: BTreeMap<(Micros, u64), Happening>,
     pub(crate) hints: Hints,
-    pub(crate) lost_hints: BTreeMap<(usize, u64), InboxMoved>,
+    pub(crate) lost_hints: BTreeMap<(usize, u32, u64), InboxMoved>,
     pub(crate) dice: Dice,
     net_dice: Rc<Dice>,
     lives: Rc<RefCell<u64>>,
@@ -148,11 +148,17 @@ impl Setup {
 pub fn run(plan: &Plan, setup: Setup) -> Report {
     let mut world = World::new(plan.clone(), setup);
     world.run();
-    let judge = world.judge.borrow();
+    let (mut counts, mut seen) = (Counts::default(), BTreeMap::<String, u64>::new());
+    for judge in &world.judges {
+        counts.add(&judge.borrow().counts);
+        for (what, times) in &judge.borrow().seen {
+            *seen.entry(what.clone()).or_default() += times;
+        }
+    }
     Report {
-        fault: judge.fault().cloned(),
-        counts: judge.counts,
-        seen: judge.seen.clone(),
+        fault: world.fault(),
+        counts,
+        seen,
         steps: world.steps,
         fingerprint: world.fingerprint.finish(),
         tail: std::mem::take(&mut world.tail),
@@ -165,12 +171,12 @@ impl World {
         let runtime = Runtime::new(seed);
         let mut world = World {
             clock: SimClock::new(seed, &runtime),
-            judge: Rc::default(),
+            judges: Default::default(),
             clients: Vec::new(),
             nodes: (0..plan.shape.nodes).map(|_| None).collect(),
             accepting: vec![true; plan.shape.nodes],
             store: None,
-            remains: Remains { batches: vec![vec![Operation::EnsureApp(APP_NAME.into())]], left: Left::default() },
+            remains: Remains { batches: vec![first_batch()], left: Left::default() },
             starts: 0,
             tasks: BTreeMap::new(),
             made: 0,
@@ -189,7 +195,9 @@ impl World {
             plan,
             runtime,
         };
-        world.judge.borrow_mut().tell = setup.tell;
+        for judge in &world.judges {
+            judge.borrow_mut().tell = setup.tell;
+        }
         for node in 0..world.nodes.len() {
             world.start_node(node);
         }
@@ -205,7 +213,7 @@ impl World {
     }
 
     fn run(&mut self) {
-        while self.judge.borrow().fault().is_none() {
+        while self.fault().is_none() {
             self.steps += 1;
             let now = self.runtime.now();
             let ready = self.runtime.ready() as u64;
@@ -240,7 +248,7 @@ impl World {
                     return false;
                 }
                 if self.phase != Phase::Leaving {
-                    self.judge.borrow_mut().rests();
+                    self.judges.iter().for_each(|judge| judge.borrow_mut().rests());
                     self.next_phase();
                     return true;
                 }
@@ -274,6 +282,11 @@ impl World {
         self.wake_clients();
     }
 
+    /// The first fault that was found.
+    fn fault(&self) -> Option<Fault> {
+        self.judges.iter().find_map(|judge| judge.borrow().fault().cloned())
+    }
+
     fn unrest(&self, client: &Client) -> Option<String> {
         let unrest = match self.phase {
             Phase::Leaving => client.is_running().then(|| "has not got its goodbye".to_owned()),
@@ -298,7 +311,7 @@ impl World {
             let seats = node.hub.connections();
             if seats != 0 {
                 let what = format!("node {} has {seats} seats taken when nobody is connected", node.number);
-                self.judge.borrow_mut().find(Clause::Leak, what);
+                self.judges[0].borrow_mut().find(Clause::Leak, what);
             }
         }
     }
@@ -313,12 +326,12 @@ impl World {
             }
             CLIENTS..TASKS => {
                 let number = usize::try_from(id - CLIENTS).expect("small");
-                let heard = self.judge.borrow().heard;
+                let judge = Rc::clone(&self.judges[self.clients[number].app_number]);
+                let heard = judge.borrow().heard;
                 if let Wish::Connect = self.clients[number].poll(&mut Context::from_waker(&waker)) {
                     self.connect(number);
                     waker.wake();
                 }
-                let judge = Rc::clone(&self.judge);
                 let judge = judge.borrow();
                 if judge.heard != heard {
                     self.fingerprint.write_u64(judge.heard);
@@ -362,8 +375,9 @@ impl World {
         };
         let number = self.clients.len();
         let dice = Dice::new(self.plan.seed, 100 + number as u64);
-        let names = (shape.programs[program].user.as_str(), shape.programs[program].device.as_str());
-        let client = Client::new(names, manners, &self.runtime, dice, &self.judge, &self.lives);
+        let Program { app, user, device, .. } = &shape.programs[program];
+        let judge = &self.judges[*app];
+        let client = Client::new((*app, user, device), manners, &self.runtime, dice, judge, &self.lives);
         self.clients.push(client);
         number
     }
@@ -392,7 +406,7 @@ impl World {
     }
 
     pub(crate) fn find(&mut self, clause: Clause, what: String) {
-        self.judge.borrow_mut().find(clause, what);
+        self.judges[0].borrow_mut().find(clause, what);
     }
 
     pub(crate) fn act(&mut self, number: usize) -> Action {

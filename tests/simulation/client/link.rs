@@ -16,7 +16,6 @@ use crate::judge::wire::Wire;
 use crate::network::Socket;
 use crate::planted::Bug;
 use crate::runtime::{MS, Micros, SECOND};
-use crate::server::APP_NAME;
 
 /// How long a login may take.
 const LOGIN_TIME: Micros = 15 * SECOND;
@@ -31,7 +30,7 @@ impl Client {
             self.renumber();
         }
         let request = LoginRequest {
-            app: APP_NAME.into(),
+            app: self.app().1.into(),
             user: self.user.clone(),
             device: self.name.clone(),
             device_id: self.device_id,

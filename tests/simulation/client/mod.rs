@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::task::{Context, Waker};
 
 use bytes::{Bytes, BytesMut};
+use postrider::ids::AppId;
 use postrider_client::{Change, QueuedSend, Saved, To};
 use postrider_protocol::session::client::{self as session, Login, Session};
 use postrider_protocol::wire::{self, deliver::Entry, send};
@@ -27,6 +28,7 @@ use crate::judge::wire::Wire;
 use crate::network::Socket;
 use crate::planted::Bug;
 use crate::runtime::{MS, Micros, Runtime};
+use crate::server::APPS;
 
 /// Entries that may wait for the application before the socket is read no further.
 const MAX_WAITING: usize = 64;
@@ -68,6 +70,8 @@ struct Saving {
 
 /// One program of one device.
 pub struct Client {
+    /// Its place in [`APPS`].
+    pub app_number: usize,
     pub user: String,
     pub name: String,
     manners: Manners,
@@ -101,7 +105,7 @@ pub struct Client {
 
 impl Client {
     pub fn new(
-        (user, name): (&str, &str),
+        (app_number, user, name): (usize, &str, &str),
         manners: Manners,
         runtime: &Arc<Runtime>,
         dice: Dice,
@@ -109,6 +113,7 @@ impl Client {
         lives: &Rc<RefCell<u64>>,
     ) -> Self {
         let mut client = Self {
+            app_number,
             user: user.into(),
             name: name.into(),
             manners,
@@ -324,6 +329,10 @@ impl Client {
     }
 
     // ------------------------------------------------------------ its disk and its application
+
+    pub fn app(&self) -> (AppId, &'static str) {
+        APPS[self.app_number]
+    }
 
     fn save(&mut self, change: Change, entry: Option<Entry>) {
         let due = self.runtime.now() + self.dice.between(self.manners.persist);
