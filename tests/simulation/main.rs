@@ -152,7 +152,7 @@ fn no_client_can_tell_the_engine_from_the_model() {
 }
 
 /// Seeds within which each planted bug must be found.
-const SEEDS_FOR_A_BUG: u64 = 150;
+const SEEDS_FOR_A_BUG: u64 = 300;
 
 #[test]
 fn every_planted_bug_is_found() {

@@ -53,7 +53,7 @@ impl World {
             Some(store) => Arc::clone(store),
             None => {
                 let remains = std::mem::take(&mut self.remains);
-                let seed = self.plan.seed ^ (self.starts << 32);
+                let seed = self.plan.luck ^ (self.starts << 32);
                 let waker = self.runtime.waker(DISK);
                 SimStore::open(
                     remains,

@@ -25,6 +25,8 @@ const TEN_YEARS_MS: i64 = 10 * 365 * 24 * 60 * 60 * 1_000;
 #[derive(Clone)]
 pub struct Plan {
     pub seed: u64,
+    /// What delays, cuts and turns are drawn from: the seed, unless somebody looks for a smaller plan.
+    pub luck: u64,
     pub shape: Shape,
     /// In order of time.
     pub actions: Vec<(Micros, Action)>,
@@ -206,7 +208,11 @@ impl Plan {
         }
         if !kinds.is_empty() {
             for _ in 0..dice.between((1, 20)) {
-                actions.push((dice.below(healed), fault(&dice, &shape, dice.pick(&kinds))));
+                // Half of them soon after somebody has sent.
+                let (sent, _) = actions[dice.below(actions.len() as u64) as usize];
+                let soon = sent + dice.between((0, 2 * shape.quality.latency.1));
+                let at = if dice.chance(50) { soon } else { dice.below(healed) };
+                actions.push((at, fault(&dice, &shape, dice.pick(&kinds))));
             }
             if kinds.contains(&Kind::Sweep) {
                 // Something to expire: somebody is away, is written to, and then it is swept.
@@ -216,11 +222,11 @@ impl Plan {
                 actions.push((at, Action::KillProgram { program: away, down: 4 * SECOND }));
                 actions.push((at + SECOND, Action::Send { program: from, to, count: 3, bytes: 0 }));
                 actions.push((at + 3 * SECOND, Action::Sweep { retention_ms: dice.pick(&[0, 500]) }));
-                actions.retain(|(at, _)| *at < healed);
             }
+            actions.retain(|(at, _)| *at < healed);
         }
         actions.sort_by_key(|(at, _)| *at);
-        Plan { seed, shape, actions, healed }
+        Plan { seed, luck: seed, shape, actions, healed }
     }
 }
 
@@ -262,7 +268,7 @@ fn shape(dice: &Dice) -> Shape {
                 outbound_bytes: dice.pick(&[100, 1_000, 16_000]),
             },
             login_timeout: dice.pick(&[2, 10]) * SECOND,
-            idle_timeout: dice.pick(&[3, 30, 30]) * SECOND,
+            idle_timeout: dice.pick(&[2, 3, 30]) * SECOND,
             max_frame_bytes: 64 * 1024,
         },
         window: dice.pick(&[1, 3, 16, 0]),
@@ -279,9 +285,9 @@ fn fault(dice: &Dice, shape: &Shape, kind: Kind) -> Action {
     match kind {
         Kind::Break => Action::Break {
             program,
-            how: match dice.below(4) {
+            how: match dice.below(5) {
                 0 | 1 => Break::Reset,
-                2 => {
+                2 | 3 => {
                     let (to_server, to_client) = dice.pick(&[(true, true), (true, false), (false, true)]);
                     Break::HalfOpen { to_server, to_client }
                 }

@@ -167,7 +167,7 @@ pub fn run(plan: &Plan, setup: Setup) -> Report {
 
 impl World {
     fn new(plan: Plan, setup: Setup) -> Self {
-        let seed = plan.seed;
+        let seed = plan.luck;
         let runtime = Runtime::new(seed);
         let mut world = World {
             clock: SimClock::new(seed, &runtime),
@@ -374,7 +374,7 @@ impl World {
             bug: self.setup.bug,
         };
         let number = self.clients.len();
-        let dice = Dice::new(self.plan.seed, 100 + number as u64);
+        let dice = Dice::new(self.plan.luck, 100 + number as u64);
         let Program { app, user, device, .. } = &shape.programs[program];
         let judge = &self.judges[*app];
         let client = Client::new((*app, user, device), manners, &self.runtime, dice, judge, &self.lives);

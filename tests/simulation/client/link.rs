@@ -41,6 +41,7 @@ impl Client {
         let mut login = Login::new(request, &self.device);
         login.poll_transmit(&mut self.outbound);
         self.wire = Wire::new((&self.user, &self.name), self.manners.window);
+        self.wire.troubled = self.slow_until.max(self.lazy_until) > self.runtime.now();
         self.link = Link::LoggingIn(socket, login, self.runtime.now() + LOGIN_TIME);
     }
 
