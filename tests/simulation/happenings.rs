@@ -101,6 +101,10 @@ impl World {
                         excuses.swept = true;
                         excuses.swept_before = before.max(excuses.swept_before);
                     });
+                    for client in self.clients.iter().filter(|client| !client.is_surely_connected()) {
+                        let judge = &self.judges[client.app_number];
+                        judge.borrow_mut().excuses.lost_devices.insert(client.user.clone());
+                    }
                     self.spawn(0, async move { node.sweep(before).await });
                 }
             }
@@ -181,7 +185,7 @@ impl World {
         let (user, device) = (self.clients[program].user.clone(), self.clients[program].name.clone());
         let app = self.clients[program].app().0;
         let judge = &self.judges[self.clients[program].app_number];
-        judge.borrow_mut().excuses.revoked.insert(user.clone());
+        judge.borrow_mut().excuses.lost_devices.insert(user.clone());
         let node: Rc<Node> = node;
         self.spawn(0, async move { node.revoke(&*Arc::clone(&store), app, user, device).await });
     }

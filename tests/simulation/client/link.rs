@@ -227,6 +227,10 @@ impl Client {
                 self.judge.borrow_mut().device_is_gone(self.device_id);
                 self.hang_up();
                 self.forget();
+                if self.healed {
+                    // Its marks went with its state; its person reads on.
+                    self.mark_all_read();
+                }
                 self.wait(0);
             }
             // Somebody else has the device now. When the faults are over its person starts it again.

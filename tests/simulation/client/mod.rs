@@ -233,10 +233,7 @@ impl Client {
         if let Link::Waiting(at) = &mut self.link {
             *at = (*at).min(self.runtime.now() + 100 * MS);
         }
-        let taken = self.judge.borrow().newest_taken(&self.user);
-        for (conversation, seq) in taken {
-            self.mark_read(conversation, seq);
-        }
+        self.mark_all_read();
     }
 
     /// Says goodbye and does not come back.
@@ -246,6 +243,11 @@ impl Client {
             Link::Up(_, session) => session.goodbye(),
             _ => self.link = Link::Off,
         }
+    }
+
+    /// Whether its connection is one that the server has, too, as far as can be told.
+    pub fn is_surely_connected(&self) -> bool {
+        matches!(&self.link, Link::Up(socket, _) if !socket.link().borrow().troubled)
     }
 
     /// Whether something of its own is under way: a connection to be made, something to be saved or taken.
@@ -363,6 +365,13 @@ impl Client {
         }
         if self.dice.chance(self.manners.reads) {
             self.mark_read(message.conversation, message.seq);
+        }
+    }
+
+    fn mark_all_read(&mut self) {
+        let taken = self.judge.borrow().newest_taken(&self.user);
+        for (conversation, seq) in taken {
+            self.mark_read(conversation, seq);
         }
     }
 

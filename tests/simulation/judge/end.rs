@@ -39,7 +39,7 @@ impl Judge {
                 .filter(|(id, _)| !copied || *id != origin)
                 .find(|(_, device)| is_entitled(device) && !device.took.contains(&place))
                 .map(|(id, _)| id);
-            let excused = excused || self.excuses.revoked.contains(user);
+            let excused = excused || self.excuses.lost_devices.contains(user);
             if let (Some(device), false) = (missing, excused) {
                 self.find(
                     Clause::AckedSurvives,
@@ -68,7 +68,7 @@ impl Judge {
         let of_conversation = self.messages.range((place.0, 0)..=(place.0, u64::MAX));
         let any_excused = of_conversation.map(|(place, _)| *place).any(|place| self.is_excused(place));
         let recipient_is_there = self.of_user(&fact.recipient).next().is_some();
-        if any_excused || !recipient_is_there || self.excuses.revoked.contains(&fact.sender) {
+        if any_excused || !recipient_is_there || self.excuses.lost_devices.contains(&fact.sender) {
             return;
         }
         let (_, sent) = self.origin(fact);

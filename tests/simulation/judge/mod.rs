@@ -67,8 +67,8 @@ pub struct Excuses {
     /// Messages committed before this moment of the wall clock may have expired.
     pub swept_before: u64,
     pub swept: bool,
-    /// Users of whom a device was revoked.
-    pub revoked: BTreeSet<String>,
+    /// Users of whom a device was revoked, or was away at a sweep: what it alone was entitled to may have gone with it.
+    pub lost_devices: BTreeSet<String>,
 }
 
 /// A place in a conversation.
@@ -326,6 +326,6 @@ impl Judge {
     /// Whether a message may have expired, or gone with a device.
     fn is_excused(&self, place: Place) -> bool {
         let Some(fact) = self.messages.get(&place) else { return false };
-        fact.time < self.excuses.swept_before || self.excuses.revoked.contains(&fact.recipient)
+        fact.time < self.excuses.swept_before || self.excuses.lost_devices.contains(&fact.recipient)
     }
 }

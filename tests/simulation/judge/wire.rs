@@ -111,7 +111,7 @@ impl Judge {
         self.see(if welcome.head > welcome.cursor { "login with a backlog" } else { "login without" });
         let before = self.names.insert((wire.user.clone(), wire.name.clone()), welcome.device_id);
         if let Some(before) = before.filter(|before| *before != welcome.device_id) {
-            let has_reason = self.excuses.swept || self.excuses.revoked.contains(&wire.user);
+            let has_reason = self.excuses.swept || self.excuses.lost_devices.contains(&wire.user);
             self.check(has_reason, Clause::WrongError, || format!("device {before} is {} now", welcome.device_id));
             self.device_is_gone(before);
         }
@@ -130,7 +130,8 @@ impl Judge {
         let other = device.user != wire.user || device.gone;
         let answers = self.answers.range((wire.device, 0)..=(wire.device, u64::MAX));
         let answered = answers.last().map_or(0, |((_, send_id), _)| *send_id);
-        let forgot = answered > welcome.highest_send_id;
+        // A twin is welcomed while the other still gets answers.
+        let forgot = answered > welcome.highest_send_id && !self.excuses.twins;
         self.check(!other, Clause::WrongError, || format!("device {} is another's or gone", wire.device));
         self.check(!forgot, Clause::FirstAnswer, || format!("{welcome:?}, but {answered} was answered"));
     }
@@ -190,7 +191,7 @@ impl Judge {
             Entry::Expired(receipt) => {
                 self.counts.expiries += 1;
                 self.see("expired");
-                let holds = self.excuses.swept || self.excuses.revoked.contains(&receipt.user);
+                let holds = self.excuses.swept || self.excuses.lost_devices.contains(&receipt.user);
                 self.check(holds, Clause::ReceiptsAreTrue, || format!("{receipt:?} as expired; nothing was"));
                 self.rises(wire.device, position, receipt, |device| &mut device.expired);
             }
@@ -245,7 +246,7 @@ impl Judge {
                 excuses.twins || excuses.abandoned.contains(&(wire.user.clone(), wire.name.clone()))
             }
             Some(ErrorCode::IdleTimeout | ErrorCode::LoginTimeout) => wire.troubled || excuses.disk_failed,
-            Some(ErrorCode::DeviceExpired) => excuses.swept || excuses.revoked.contains(&wire.user),
+            Some(ErrorCode::DeviceExpired) => excuses.swept || excuses.lost_devices.contains(&wire.user),
             _ => false,
         };
         self.check(has_reason, Clause::WrongError, || format!("{}: {} ({})", wire.user, error.name, error.detail));
