@@ -33,6 +33,7 @@ async fn chat_through(faults: Faults, roles: Roles<'_>, cut: u64, silenced: u64)
             state: states.path().join(format!("{user}-{device}")),
             writes_to: writes_to.iter().map(ToString::to_string).collect(),
             pace: Duration::from_millis(10),
+            padding: 0,
             seed: chance.random(),
         };
         cast.enter(audit.witness(user, device), plan);

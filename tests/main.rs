@@ -8,6 +8,7 @@
 
 mod support;
 
+mod auditor;
 mod bench;
 #[cfg(target_os = "linux")]
 mod bounded_memory;

@@ -12,16 +12,61 @@ use crate::wire;
 
 /// Field numbers of `ServerFrame` and `Deliver` used here; the equality test keeps them true.
 mod field {
+    /// Of `Message`.
+    pub mod message {
+        pub const CONVERSATION: u32 = 1;
+        pub const SEQ: u32 = 2;
+        pub const SENDER: u32 = 3;
+        pub const RECIPIENT: u32 = 4;
+        pub const TIME: u32 = 5;
+        pub const CONTENT: u32 = 6;
+    }
+
     pub const ACK: u32 = 3;
     pub const DELIVER: u32 = 5;
     pub const POSITION: u32 = 1;
     pub const MESSAGE: u32 = 2;
 }
 
+/// A [`wire::Message`] in parts that lie elsewhere.
+#[derive(Clone, Copy, Debug)]
+pub struct MessageParts<'a> {
+    /// Its conversation.
+    pub conversation: u64,
+    /// Its number there.
+    pub seq: u64,
+    /// Who sent it.
+    pub sender: &'a str,
+    /// The other user of the conversation.
+    pub recipient: &'a str,
+    /// When it was committed, in milliseconds since 1970.
+    pub time: u64,
+    /// Opaque.
+    pub content: &'a [u8],
+}
+
 /// The protobuf encoding of one message: what the store keeps and [`deliver_message`] sends.
 #[must_use]
 pub fn message(message: &wire::Message) -> Bytes {
     message.encode_to_vec().into()
+}
+
+/// The same of a message in parts, with no copy but the encoding.
+#[must_use]
+pub fn message_of(message: MessageParts<'_>) -> Bytes {
+    use field::message as field;
+    let MessageParts { conversation, seq, sender, recipient, time, content } = message;
+    let numbers =
+        uint64_len(field::CONVERSATION, conversation) + uint64_len(field::SEQ, seq) + uint64_len(field::TIME, time);
+    let rest = [sender.as_bytes(), recipient.as_bytes(), content].map(|bytes| bytes_len(field::SENDER, bytes));
+    let mut out = Vec::with_capacity(numbers + rest.iter().sum::<usize>());
+    put_uint64(field::CONVERSATION, conversation, &mut out);
+    put_uint64(field::SEQ, seq, &mut out);
+    put_bytes(field::SENDER, sender.as_bytes(), &mut out);
+    put_bytes(field::RECIPIENT, recipient.as_bytes(), &mut out);
+    put_uint64(field::TIME, time, &mut out);
+    put_bytes(field::CONTENT, content, &mut out);
+    out.into()
 }
 
 /// Appends the frame `Deliver { position, message }` around an already encoded message.
@@ -48,12 +93,24 @@ fn put_frame_head(number: u32, body_len: usize, out: &mut BytesMut) {
     put_len_key(number, body_len, out);
 }
 
-fn put_len_key(number: u32, len: usize, out: &mut BytesMut) {
+fn put_len_key(number: u32, len: usize, out: &mut impl BufMut) {
     encode_key(number, WireType::LengthDelimited, out);
     encode_varint(len as u64, out);
 }
 
-fn put_uint64(number: u32, value: u64, out: &mut BytesMut) {
+/// Nothing for an empty value, as protobuf has it.
+fn put_bytes(number: u32, value: &[u8], out: &mut impl BufMut) {
+    if !value.is_empty() {
+        put_len_key(number, value.len(), out);
+        out.put_slice(value);
+    }
+}
+
+fn bytes_len(number: u32, value: &[u8]) -> usize {
+    if value.is_empty() { 0 } else { key_len(number) + encoded_len_varint(value.len() as u64) + value.len() }
+}
+
+fn put_uint64(number: u32, value: u64, out: &mut impl BufMut) {
     if value != 0 {
         encode_key(number, WireType::Varint, out);
         encode_varint(value, out);
@@ -81,6 +138,10 @@ mod tests {
             let wanted = wire::Message {
                 conversation, seq, sender, recipient: "bob".into(), time, content: content.into(),
             };
+            let parts = MessageParts {
+                conversation, seq, sender: &wanted.sender, recipient: &wanted.recipient, time, content: &wanted.content,
+            };
+            prop_assert_eq!(message_of(parts), message(&wanted));
             let mut ours = BytesMut::new();
             deliver_message(position, &message(&wanted), &mut ours);
             let ack_frame = wire::Ack { send_id: position, conversation, seq, time };

@@ -182,9 +182,9 @@ impl Default for Retention {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Store {
-    /// The engine's page cache, in bytes; at least 1 MiB.
+    /// What can be read again and stays in memory, in bytes; at least 1 MiB.
     pub cache_bytes: u64,
-    /// Operations waiting for their commit, in bytes; connections wait when it is full. At least 1 MiB.
+    /// Operations waiting to be durable, in bytes; connections wait when it is full. At least 1 MiB.
     pub queue_bytes: u64,
     /// A segment of the journal, in bytes; 1 MiB to 1 GiB.
     pub segment_bytes: u64,

@@ -2,12 +2,13 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
-use postrider_client::{Client, Event, FileState, Options, Sending, StateError, To, content};
+use postrider_client::{Client, Event, FileState, Message, Options, Sending, StateError, To, content};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use tokio::sync::{Notify, watch};
@@ -33,13 +34,22 @@ pub struct Plan {
     pub writes_to: Vec<String>,
     /// The pause between two messages.
     pub pace: Duration,
+    /// Bytes that a long message is filled up with, at most; most messages are short.
+    pub padding: usize,
     pub seed: u64,
 }
 
 /// An application on a thread and a runtime of its own, so that a crash takes all of it at once.
 pub struct Actor {
-    crash: Arc<Notify>,
+    presence: Arc<Presence>,
     thread: JoinHandle<()>,
+}
+
+/// Whether an application runs.
+#[derive(Default)]
+struct Presence {
+    crash: Notify,
+    absent: AtomicBool,
 }
 
 /// All applications of a test.
@@ -64,10 +74,10 @@ impl Cast {
 
     /// Starts an application, once for each device.
     pub fn enter(&mut self, witness: Witness, plan: Plan) {
-        let (crash, act) = (Arc::new(Notify::new()), self.act.subscribe());
-        let told = Arc::clone(&crash);
-        let thread = std::thread::spawn(move || live(&witness, &plan, &told, act));
-        self.actors.push(Actor { crash, thread });
+        let (presence, act) = (Arc::new(Presence::default()), self.act.subscribe());
+        let own = Arc::clone(&presence);
+        let thread = std::thread::spawn(move || live(&witness, &plan, &own, act));
+        self.actors.push(Actor { presence, thread });
     }
 
     /// Fails, with what the auditor has seen so far, if an application has given up.
@@ -99,18 +109,28 @@ impl Cast {
 impl Actor {
     /// Takes the application away, as a crash would, and starts it again from what was durable.
     pub fn crash(&self) {
-        self.crash.notify_one();
+        self.presence.crash.notify_one();
+    }
+
+    /// Takes it away, as a crash would, until it [returns](Actor::returns) or nobody writes any more.
+    pub fn leaves(&self) {
+        self.presence.absent.store(true, Ordering::SeqCst);
+        self.crash();
+    }
+
+    pub fn returns(&self) {
+        self.presence.absent.store(false, Ordering::SeqCst);
     }
 }
 
-fn live(witness: &Witness, plan: &Plan, crash: &Notify, act: watch::Receiver<Act>) {
+fn live(witness: &Witness, plan: &Plan, presence: &Presence, act: watch::Receiver<Act>) {
     let mut chance = StdRng::seed_from_u64(plan.seed);
     loop {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let ended = runtime.block_on(async {
             tokio::select! {
                 () = chat(witness, plan, &mut chance, act.clone()) => true,
-                () = crash.notified() => false,
+                () = presence.crash.notified() => false,
             }
         });
         runtime.shutdown_background();
@@ -118,6 +138,9 @@ fn live(witness: &Witness, plan: &Plan, crash: &Notify, act: watch::Receiver<Act
             return;
         }
         witness.restarts();
+        while presence.absent.load(Ordering::SeqCst) && *act.borrow() == Act::Chat {
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 }
 
@@ -137,7 +160,9 @@ async fn chat(witness: &Witness, plan: &Plan, chance: &mut StdRng, mut act: watc
         tokio::select! {
             _ = pace.tick(), if chats && answers.len() < IN_FLIGHT => {
                 let to = &plan.writes_to[chance.random_range(0..plan.writes_to.len())];
-                answers.push(write(&client, witness, to).await);
+                let long = plan.padding > 0 && chance.random_bool(0.3);
+                let padding = if long { chance.random_range(0..plan.padding) } else { 0 };
+                answers.push(write(&client, witness, to, padding).await);
             }
             Some(answer) = answers.next() => match answer {
                 Ok(ack) => witness.acked(&ack),
@@ -161,11 +186,31 @@ async fn chat(witness: &Witness, plan: &Plan, chance: &mut StdRng, mut act: watc
     client.close().await.unwrap();
 }
 
-async fn write(client: &Client, witness: &Witness, to: &str) -> Sending {
+async fn write(client: &Client, witness: &Witness, to: &str, padding: usize) -> Sending {
     let text = witness.writes(to);
-    let sending = client.send(To::user(to), content::text(&text)).await.unwrap();
+    let sending = client.send(To::user(to), content::text(padded(&text, padding))).await.unwrap();
     witness.queued(sending.send_id(), &text);
     sending
+}
+
+/// The auditor's text, made longer by so many bytes that depend on it.
+fn padded(text: &str, padding: usize) -> String {
+    let filling = text.chars().cycle().take(padding);
+    format!("{text}\n{padding}\n{}", filling.collect::<String>())
+}
+
+/// The message as the auditor knows it; as it is, if not every byte is as it was sent.
+fn unpadded(message: &Message) -> Message {
+    let mut message = message.clone();
+    let text = message.text().and_then(|whole| {
+        let (text, rest) = whole.split_once('\n')?;
+        let padding = rest.split_once('\n')?.0.parse().ok()?;
+        (padded(text, padding) == whole).then(|| text.to_owned())
+    });
+    if let Some(text) = text {
+        message.content = content::text(&text);
+    }
+    message
 }
 
 /// Some applications take their time before they confirm, so that connections break and programs crash in between: what
@@ -180,7 +225,7 @@ async fn take(client: &Client, witness: &Witness, batch: Vec<Event>, hesitation:
     for event in &batch {
         match event {
             Event::Message(message) => {
-                witness.shown(message);
+                witness.shown(&unpadded(message));
                 newest.push((message.conversation, message.seq));
             }
             Event::Delivered(receipt) => witness.told(receipt, Kind::Delivered),

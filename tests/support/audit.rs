@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use postrider_client::{Ack, Message, Receipt};
 
-pub use verdict::Verdict;
+pub use verdict::{Totals, Verdict};
 
 /// The book. Clones are the same book.
 #[derive(Clone, Default)]

@@ -2,6 +2,8 @@
 
 mod actor;
 mod audit;
+mod crashes;
+mod image;
 mod process;
 mod proxy;
 mod raw;
@@ -15,6 +17,8 @@ use postrider_client::{Options, Trust};
 
 pub use actor::{Cast, Plan, open_state};
 pub use audit::{Audit, Kind, Verdict, Witness};
+pub use crashes::{Catastrophe, Kill, Outcome, survive};
+pub use image::Image;
 pub use process::{Finished, Program, ServerProcess};
 pub use proxy::{Faults, Proxy};
 pub use raw::Raw;

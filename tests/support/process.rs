@@ -17,6 +17,12 @@ use super::Target;
 /// Longer than anything takes here, unless it does not come at all.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// What is tested: the build of this run, or the one that `POSTRIDER_TEST_BINARY` names by its whole path.
+fn executable() -> PathBuf {
+    let given = std::env::var_os("POSTRIDER_TEST_BINARY").map(PathBuf::from);
+    given.unwrap_or_else(|| env!("CARGO_BIN_EXE_postrider").into())
+}
+
 /// A running command. Killed when dropped.
 pub struct Program {
     child: Child,
@@ -36,7 +42,7 @@ impl Program {
     /// Starts a command in `directory`, with its `POSTRIDER_HOME` there. It inherits no variable of ours: the server
     /// refuses those it does not know.
     pub fn start(directory: &Path, arguments: &[&str], input: Option<Vec<u8>>) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_postrider"));
+        let mut command = Command::new(executable());
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("POSTRIDER_") {
                 command.env_remove(name);
@@ -122,9 +128,11 @@ impl Drop for Program {
     }
 }
 
-/// A server process on a port and a directory of its own, which outlive it.
+/// A server process on a port and a directory of its own, which outlive it. What a failed test leaves in the directory
+/// is kept, so that it can be looked at.
 pub struct ServerProcess {
     directory: tempfile::TempDir,
+    data: PathBuf,
     port: Port,
     running: Option<Program>,
 }
@@ -132,22 +140,38 @@ pub struct ServerProcess {
 impl ServerProcess {
     /// With this `postrider.toml`; an empty one is the default configuration.
     pub fn start(configuration: &str) -> Self {
+        Self::start_on(Path::new("data"), configuration)
+    }
+
+    /// The same, with this data directory; a relative one is in the server's own directory.
+    pub fn start_on(data: &Path, configuration: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         std::fs::write(directory.path().join("postrider.toml"), configuration).unwrap();
-        let mut server = Self { directory, port: Port::claim(), running: None };
+        let mut server = Self { directory, data: data.to_owned(), port: Port::claim(), running: None };
         server.start_again();
         server
     }
 
     /// Starts on the same directory and port, and waits until it listens.
     pub fn start_again(&mut self) -> Vec<String> {
-        let address = self.address().to_string();
-        let program = Program::start(self.directory.path(), &["serve", "--data", "data", "--listen", &address], None);
+        let program = self.serve();
         let Some(first) = program.line() else { panic!("the server did not start: {:?}", program.finish()) };
         let mut greeting = vec![first];
         greeting.extend(program.lines_until("next "));
         self.running = Some(program);
         greeting
+    }
+
+    /// Starts, and is killed before it may have got anywhere.
+    pub fn start_and_kill(&mut self, after: Duration) {
+        self.running = Some(self.serve());
+        std::thread::sleep(after);
+        self.kill();
+    }
+
+    fn serve(&self) -> Program {
+        let (address, data) = (self.address().to_string(), self.data.display().to_string());
+        Program::start(self.directory.path(), &["serve", "--data", &data, "--listen", &address], None)
     }
 
     /// `kill -9`.
@@ -179,7 +203,7 @@ impl ServerProcess {
     }
 
     pub fn data(&self) -> PathBuf {
-        self.directory.path().join("data")
+        self.directory.path().join(&self.data)
     }
 
     /// Memory in use now, in bytes.
@@ -200,6 +224,15 @@ impl ServerProcess {
         let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
         let line = status.lines().find(|line| line.starts_with(key)).unwrap();
         line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
+    }
+}
+
+impl Drop for ServerProcess {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.directory.disable_cleanup(true);
+            println!("what the server has left behind is in {}", self.directory.path().display());
+        }
     }
 }
 

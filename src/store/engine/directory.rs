@@ -8,7 +8,7 @@ use super::files::Files;
 use crate::store::StoreError;
 
 /// The format this build reads and writes.
-pub(super) const FORMAT: u32 = 2;
+pub(super) const FORMAT: u32 = 3;
 
 /// A data directory that is ours for as long as this value lives.
 pub(super) struct Directory {

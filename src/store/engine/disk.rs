@@ -14,7 +14,8 @@ use bytes::Bytes;
 
 use super::directory::{Directory, failed};
 use super::files::Files;
-use super::view::Scan;
+use super::keys;
+use super::rows::{Number, Record, unseal};
 use crate::store::StoreError;
 
 /// How often opening is tried while the sled of a store that this process just closed gives its files free.
@@ -58,19 +59,65 @@ impl Disk {
         self.directory.sled()
     }
 
-    /// The value under a key.
-    pub(super) fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
+    /// The row under a key.
+    pub(super) fn get<R: Record>(&self, key: &[u8]) -> Result<Option<R>, StoreError> {
         let value = self.tree.get(key).map_err(translate)?;
-        Ok(value.map(|value| Bytes::copy_from_slice(&value)))
+        value.map(|value| unseal(key, Bytes::copy_from_slice(&value))).transpose()
     }
 
-    /// Rows with `from ≤ key < end`.
-    pub(super) fn scan(&self, from: &[u8], end: &[u8]) -> Scan<'_> {
+    /// Keys and values with `from ≤ key < end`, in order.
+    pub(super) fn scan(
+        &self,
+        from: &[u8],
+        end: &[u8],
+    ) -> impl Iterator<Item = Result<(Bytes, Bytes), StoreError>> + use<> {
         let copy = |row: sled::Result<(sled::IVec, sled::IVec)>| {
             let (key, value) = row.map_err(translate)?;
             Ok((Bytes::copy_from_slice(&key), Bytes::copy_from_slice(&value)))
         };
-        Box::new(self.tree.range(from..end).map(copy))
+        // sled does not take an empty range that is the wrong way round.
+        let end = if from <= end { end } else { from };
+        self.tree.range(from..end).map(copy)
+    }
+
+    /// Rows with `from ≤ key < end`, in order.
+    pub(super) fn rows_between<R: Record>(
+        &self,
+        from: &[u8],
+        end: &[u8],
+    ) -> impl Iterator<Item = Result<(Bytes, R), StoreError>> + use<R> {
+        self.scan(from, end).map(|row| {
+            let (key, value) = row?;
+            let record = unseal(&key, value)?;
+            Ok((key, record))
+        })
+    }
+
+    /// Rows whose keys begin with `prefix`, in order.
+    pub(super) fn rows<R: Record>(
+        &self,
+        prefix: &[u8],
+    ) -> impl Iterator<Item = Result<(Bytes, R), StoreError>> + use<R> {
+        self.rows_between(prefix, &keys::after_prefix(prefix.to_vec()))
+    }
+
+    /// The last key that begins with `prefix`.
+    pub(super) fn last_key(&self, prefix: &[u8]) -> Result<Option<Bytes>, StoreError> {
+        let last = self.tree.scan_prefix(prefix).next_back().transpose().map_err(translate)?;
+        Ok(last.map(|(key, _)| Bytes::copy_from_slice(&key)))
+    }
+
+    /// The newest segment of the journal that was spilled.
+    pub(super) fn spilled(&self) -> Result<u64, StoreError> {
+        Ok(self.get::<Number>(&keys::spilled())?.map_or(0, |Number(spilled)| spilled))
+    }
+
+    /// Deletes rows with `from ≤ key < end`.
+    pub(super) fn clear(&self, from: &[u8], end: &[u8]) -> Result<(), StoreError> {
+        for row in self.scan(from, end) {
+            self.write(&row?.0, None)?;
+        }
+        Ok(())
     }
 
     /// Writes a row, or deletes it; not on stable storage yet.

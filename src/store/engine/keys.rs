@@ -1,9 +1,9 @@
 //! Keys: `[table u8][app u32]` and what tells rows of the table apart, integers big-endian, so that rows lie in the
 //! order of their numbers and nothing crosses apps. Names come last: they need no length.
 
-use crate::ids::{AppId, ConversationId, DeviceId, Position, SendId, Seq, UserId};
+use crate::ids::{AppId, ConversationId, DeviceId, Position, SendId, UserId};
 
-use super::records::ReceiptKind;
+use super::rows::ReceiptKind;
 
 pub(super) type Key = Vec<u8>;
 
@@ -11,25 +11,48 @@ pub(super) type Key = Vec<u8>;
 #[derive(Clone, Copy)]
 #[repr(u8)]
 enum Table {
-    LastApp = 1,
-    AppName = 2,
-    App = 3,
-    UserName = 4,
-    User = 5,
-    Device = 6,
-    Answer = 7,
-    Conversation = 8,
-    Direct = 9,
-    Entry = 10,
+    AppName = 1,
+    App = 2,
+    UserName = 3,
+    User = 4,
+    Answers = 5,
+    Conversation = 6,
+    Direct = 7,
+    /// Pieces of an inbox, under the position of their last entry.
+    Chunk = 8,
+    /// Pieces of a message that is too large for a chunk.
+    Piece = 9,
     /// Where in an inbox the newest receipt of one kind, conversation and user is.
-    Newest = 11,
-    Body = 12,
+    Newest = 10,
     /// The newest segment of the journal that is in sled; written by the spill alone.
-    Spilled = 13,
+    Spilled = 11,
 }
 
-/// Answers lie in a ring: a new one takes the place of the one it pushes out.
-const ANSWER_SLOTS: u64 = postrider_protocol::limits::KEPT_ANSWERS as u64;
+/// What each table is called, for people.
+pub(super) const TABLES: [(u8, &str); 11] = [
+    (Table::AppName as u8, "app names"),
+    (Table::App as u8, "apps"),
+    (Table::UserName as u8, "user names"),
+    (Table::User as u8, "users"),
+    (Table::Answers as u8, "answers"),
+    (Table::Conversation as u8, "conversations"),
+    (Table::Direct as u8, "direct conversations"),
+    (Table::Chunk as u8, "inboxes"),
+    (Table::Piece as u8, "large messages"),
+    (Table::Newest as u8, "newest receipts"),
+    (Table::Spilled as u8, "spilled"),
+];
+
+/// The table that a key is of.
+pub(super) fn table_of(key: &[u8]) -> &'static str {
+    TABLES.iter().find(|(table, _)| key.first() == Some(table)).map_or("no table", |(_, name)| name)
+}
+
+/// Answers in one row.
+pub(super) const ANSWERS_A_ROW: u64 = 16;
+
+/// Rows of answers lie in a ring: a new one takes the place of the one it pushes out. The last 256 answers touch up to 17.
+const ANSWER_ROWS: u64 = postrider_protocol::limits::KEPT_ANSWERS as u64 / ANSWERS_A_ROW + 1;
 
 fn start(table: Table, app: AppId, rest: usize) -> Key {
     let mut key = Key::with_capacity(5 + rest);
@@ -39,7 +62,7 @@ fn start(table: Table, app: AppId, rest: usize) -> Key {
 }
 
 fn numbers<const N: usize>(table: Table, app: AppId, numbers: [u64; N]) -> Key {
-    let mut key = start(table, app, 8 * N + 2);
+    let mut key = start(table, app, 8 * N + 4);
     for number in numbers {
         key.extend_from_slice(&number.to_be_bytes());
     }
@@ -50,10 +73,6 @@ fn named(table: Table, app: AppId, name: &str) -> Key {
     let mut key = start(table, app, name.len());
     key.extend_from_slice(name.as_bytes());
     key
-}
-
-pub(super) fn last_app() -> Key {
-    vec![Table::LastApp as u8]
 }
 
 pub(super) fn spilled() -> Key {
@@ -88,55 +107,101 @@ pub(super) fn users(app: AppId) -> Key {
     numbers(Table::User, app, [])
 }
 
-pub(super) fn device(app: AppId, user: UserId, device: DeviceId) -> Key {
-    numbers(Table::Device, app, [user.0, device.0])
+/// The group of answers that this one lies with: groups of the same device are told apart by it.
+pub(super) fn answer_group(send_id: SendId) -> u64 {
+    send_id.0 / ANSWERS_A_ROW
 }
 
-pub(super) fn answer(app: AppId, user: UserId, device: DeviceId, send_id: SendId) -> Key {
-    let mut key = answers(app, user, device);
-    // The remainder of a division by 256 fits.
-    key.extend_from_slice(&((send_id.0 % ANSWER_SLOTS) as u16).to_be_bytes());
-    key
+pub(super) fn answers(app: AppId, user: UserId, device: DeviceId, group: u64) -> Key {
+    numbers(Table::Answers, app, [user.0, device.0, group % ANSWER_ROWS])
 }
 
-pub(super) fn answers(app: AppId, user: UserId, device: DeviceId) -> Key {
-    numbers(Table::Answer, app, [user.0, device.0])
+pub(super) fn answers_of_device(app: AppId, user: UserId, device: DeviceId) -> Key {
+    numbers(Table::Answers, app, [user.0, device.0])
+}
+
+pub(super) fn answers_of_user(app: AppId, user: UserId) -> Key {
+    numbers(Table::Answers, app, [user.0])
+}
+
+pub(super) fn all_answers(app: AppId) -> Key {
+    numbers(Table::Answers, app, [])
 }
 
 pub(super) fn conversation(app: AppId, conversation: ConversationId) -> Key {
     numbers(Table::Conversation, app, [conversation.0])
 }
 
+pub(super) fn conversations(app: AppId) -> Key {
+    numbers(Table::Conversation, app, [])
+}
+
 pub(super) fn direct(app: AppId, a: UserId, b: UserId) -> Key {
     numbers(Table::Direct, app, [a.0.min(b.0), a.0.max(b.0)])
 }
 
-pub(super) fn entry(app: AppId, user: UserId, position: Position) -> Key {
-    numbers(Table::Entry, app, [user.0, position.0])
+pub(super) fn directs(app: AppId) -> Key {
+    numbers(Table::Direct, app, [])
+}
+
+/// `last`: the position of the last entry in the chunk.
+pub(super) fn chunk(app: AppId, user: UserId, last: Position) -> Key {
+    numbers(Table::Chunk, app, [user.0, last.0])
+}
+
+pub(super) fn chunks_of_user(app: AppId, user: UserId) -> Key {
+    numbers(Table::Chunk, app, [user.0])
+}
+
+pub(super) fn chunks(app: AppId) -> Key {
+    numbers(Table::Chunk, app, [])
+}
+
+pub(super) fn piece(app: AppId, user: UserId, position: Position, piece: u32) -> Key {
+    let mut key = numbers(Table::Piece, app, [user.0, position.0]);
+    key.extend_from_slice(&piece.to_be_bytes());
+    key
+}
+
+pub(super) fn pieces_of_user(app: AppId, user: UserId) -> Key {
+    numbers(Table::Piece, app, [user.0])
+}
+
+pub(super) fn pieces(app: AppId) -> Key {
+    numbers(Table::Piece, app, [])
 }
 
 pub(super) fn newest(app: AppId, user: UserId, kind: ReceiptKind, conversation: ConversationId, about: UserId) -> Key {
     numbers(Table::Newest, app, [user.0, conversation.0, about.0, kind as u64])
 }
 
-pub(super) fn all_newest(app: AppId, user: UserId) -> Key {
+pub(super) fn newest_of_user(app: AppId, user: UserId) -> Key {
     numbers(Table::Newest, app, [user.0])
 }
 
-pub(super) fn body(app: AppId, conversation: ConversationId, seq: Seq, piece: u16) -> Key {
-    let mut key = numbers(Table::Body, app, [conversation.0, seq.0]);
-    key.extend_from_slice(&piece.to_be_bytes());
-    key
+pub(super) fn all_newest(app: AppId) -> Key {
+    numbers(Table::Newest, app, [])
 }
 
-/// The position in the key of an entry.
-pub(super) fn position_of(entry_key: &[u8]) -> Option<Position> {
-    Some(Position(u64::from_be_bytes(*entry_key.get(13..)?.first_chunk()?)))
+/// The `index`th number in a key, after its table and app.
+pub(super) fn number(key: &[u8], index: usize) -> Option<u64> {
+    Some(u64::from_be_bytes(*key.get(5 + 8 * index..)?.first_chunk()?))
+}
+
+/// Whose and which receipt a key of the newest ones names.
+pub(super) fn receipt_of(newest_key: &[u8]) -> Option<(ReceiptKind, ConversationId, UserId)> {
+    let kind = u8::try_from(number(newest_key, 3)?).ok().and_then(ReceiptKind::from_number)?;
+    Some((kind, ConversationId(number(newest_key, 1)?), UserId(number(newest_key, 2)?)))
+}
+
+/// The position of the last entry in a chunk.
+pub(super) fn last_of(chunk_key: &[u8]) -> Option<Position> {
+    number(chunk_key, 1).map(Position)
 }
 
 /// The user in the key of a user's row.
 pub(super) fn user_of(user_key: &[u8]) -> Option<UserId> {
-    Some(UserId(u64::from_be_bytes(*user_key.get(5..)?.first_chunk()?)))
+    number(user_key, 0).map(UserId)
 }
 
 /// The app in the key of an app's row.
@@ -182,10 +247,21 @@ mod tests {
     }
 
     #[test]
-    fn keys_of_entries_lie_in_the_order_of_positions_and_give_them_back() {
-        let key = |position| entry(AppId(1), UserId(2), Position(position));
+    fn keys_of_chunks_lie_in_the_order_of_positions_and_give_them_back() {
+        let key = |position| chunk(AppId(1), UserId(2), Position(position));
         assert!(key(255) < key(256));
-        assert_eq!(position_of(&key(256)), Some(Position(256)));
-        assert_eq!(position_of(b"short"), None);
+        assert_eq!(last_of(&key(256)), Some(Position(256)));
+        assert_eq!(last_of(b"short"), None);
+    }
+
+    #[test]
+    fn the_last_answers_of_a_device_never_share_a_row_with_older_ones() {
+        for highest in 256..600 {
+            let rows = (highest - 255..=highest).map(|id| answer_group(SendId(id)));
+            let groups: std::collections::BTreeSet<u64> = rows.collect();
+            let keys: std::collections::BTreeSet<Key> =
+                groups.iter().map(|&group| answers(AppId(1), UserId(1), DeviceId(1), group)).collect();
+            assert_eq!(groups.len(), keys.len(), "up to {highest}");
+        }
     }
 }

@@ -1,17 +1,26 @@
-//! The engine: a journal in front of sled, one thread that commits.
+//! The engine: typed state in memory, a journal that makes its changes durable, sled for what outlives the journal.
+//!
+//! ```text
+//! commit ─▶ sequencer decides on state ─▶ group ─▶ journal: write, sync ─▶ completions
+//!                                │                    │ segment full
+//!                                ▼ miss               ▼
+//!                              sled  ◀────────────  spill
+//! ```
 //!
 //! # Layout
 //! - this file: opening, and the `Store` that the others make up
-//! - `committer`: the one thread: groups batches, makes them durable, answers
+//! - `committer`: decides under one lock, makes groups durable, answers
 //! - `sequencer`: decides operations
-//! - `view`: a group's changes over the durable rows, and `view::Rows`, the seam to what keeps them
-//! - `records`, `keys`: what rows look like
+//! - `state`: what it decides on; loading, the group, replay, eviction
+//! - `journal`: what makes groups durable
+//! - `spill`: moves what outlives a segment to sled
 //! - `reads`: reads beside the committer
-//! - `journal`: what makes groups durable, and the rows that are not in sled yet
-//! - `disk`: rows in sled
+//! - `disk`, `cold`: rows in sled, and what they say of a user
+//! - `rows`, `keys`: what rows look like
 //! - `verify`: whether the rows are sound
 //! - `directory`, `files`: the data directory and the file system
 
+mod cold;
 mod committer;
 mod directory;
 mod disk;
@@ -19,25 +28,28 @@ mod files;
 mod journal;
 mod keys;
 mod reads;
-mod records;
+mod rows;
 mod sequencer;
+mod spill;
+mod state;
 #[cfg(test)]
 pub(super) mod tests;
 mod verify;
-mod view;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
+use std::thread::{self, JoinHandle};
 
 use futures_util::future::{BoxFuture, FutureExt, ready};
 
-use self::committer::{Committer, Done};
+use self::committer::{Committer, Done, Shared};
 use self::directory::Directory;
 use self::disk::Disk;
 use self::files::{Files, SystemFiles};
-use self::journal::{Journal, JournalConfig};
+use self::journal::{Journal, JournalConfig, Segments};
+use self::spill::Spiller;
+use self::state::State;
 pub use self::verify::Verified;
-use self::view::Rows;
 use super::{App, Batch, Completion, Page, ReadLimit, Store, StoreError, User};
 use crate::ids::{AppId, Position, UserId};
 
@@ -46,9 +58,10 @@ use crate::ids::{AppId, Position, UserId};
 pub struct EngineConfig {
     /// The data directory. Made, with its parents and for its owner alone, if it is missing.
     pub path: PathBuf,
-    /// How much sled may keep in memory, in bytes, roughly.
+    /// How much may stay in memory of what can be read again, in bytes, roughly: half of it for users and conversations,
+    /// half of it for sled.
     pub cache_bytes: u64,
-    /// How much may wait for the committer, in bytes of operations; above it `commit` waits.
+    /// How much may wait to be durable, in bytes of operations; above it `commit` waits. At most a fifth of a segment.
     pub queue_bytes: usize,
     /// Bytes of a journal segment. What a full segment holds takes up to about three times that in memory until it is
     /// in sled.
@@ -77,16 +90,23 @@ impl EngineConfig {
     }
 
     fn journal(&self) -> JournalConfig {
-        let EngineConfig { segment_bytes, segments, reserve_bytes, salt, .. } = *self;
-        JournalConfig { segment_bytes, segments, reserve_bytes, salt }
+        let EngineConfig { segment_bytes, segments, salt, .. } = *self;
+        JournalConfig { segment_bytes, segments, salt }
     }
 }
 
 /// A store on disk. Dropping it finishes what was taken and closes its files.
 pub struct Engine {
     committer: Committer,
-    /// `None` once it is closed.
-    rows: RwLock<Option<Arc<dyn Rows>>>,
+    spilling: RwLock<Option<Spilling>>,
+}
+
+/// What lives until the store is closed.
+struct Spilling {
+    shared: Arc<Shared>,
+    segments: Arc<Segments>,
+    disk: Arc<Disk>,
+    thread: JoinHandle<()>,
 }
 
 impl Engine {
@@ -103,34 +123,90 @@ impl Engine {
         let directory = Directory::open(&*files, &config.path)?;
         if directory.is_new(&*files)? {
             let nursery = directory.nursery(&*files)?;
-            Disk::create(&nursery, config.cache_bytes)?;
+            Disk::create(&nursery, config.cache_bytes / 2)?;
             Journal::create(&*files, &directory.journal(), &config.journal())?;
             directory.adopt(&*files, &nursery)?;
         }
-        let journal = directory.journal();
-        let disk = Disk::open(Arc::clone(&files), directory, config.cache_bytes)?;
-        let rows: Arc<dyn Rows> = Arc::new(Journal::open(files, disk, journal, config.journal())?);
-        let committer = Committer::start(Arc::clone(&rows), config.queue_bytes)?;
-        Ok(Engine { committer, rows: RwLock::new(Some(rows)) })
+        let path = directory.journal();
+        let disk = Arc::new(Disk::open(Arc::clone(&files), directory, config.cache_bytes / 2)?);
+        let limit = usize::try_from(config.cache_bytes / 2).unwrap_or(usize::MAX);
+        let mut state = State::open(&disk, limit)?;
+        let journal = Journal::open(Arc::clone(&files), &disk, &mut state, path, config.journal())?;
+        let shared = Arc::new(Shared::new(state));
+        let segments = journal.segments();
+        let spiller = Spiller {
+            shared: Arc::clone(&shared),
+            segments: Arc::clone(&segments),
+            disk: Arc::clone(&disk),
+            files,
+            segment_bytes: journal.segment_bytes() as u64,
+            reserve_bytes: config.reserve_bytes,
+        };
+        let committer = Committer::start(Arc::clone(&shared), journal, config.queue_bytes)?;
+        let thread = thread::Builder::new()
+            .name("store-spill".into())
+            .spawn(move || spiller.run())
+            .map_err(|error| StoreError::Io(error.to_string()))?;
+        Ok(Engine { committer, spilling: RwLock::new(Some(Spilling { shared, segments, disk, thread })) })
     }
 
-    /// Looks at every row: its checksum, and whether it fits the others. Nobody may write meanwhile. `progress` is told
-    /// the rows looked at, now and then.
+    /// Looks at every row: its checksum, and whether it fits the others. What the journal has is moved to sled first.
+    /// Nobody may write meanwhile. `progress` is told the rows looked at, now and then.
     ///
     /// # Errors
-    /// When the rows cannot be read at all; what is wrong with them is in the answer.
+    /// When the rows cannot be read at all; what is wrong with them is in the answer. [`StoreError::Full`] when there is no
+    /// room to move what the journal has.
     pub fn verify(&self, progress: &mut dyn FnMut(u64)) -> Result<Verified, StoreError> {
-        let rows = self.rows.read().unwrap_or_else(PoisonError::into_inner).clone().ok_or(StoreError::Closed)?;
-        verify::verify(&*rows, progress)
+        let disk = self.checkpoint()?;
+        verify::verify(&disk, progress)
     }
 
-    /// Reads are short and rarely leave the cache: they run where they are asked for.
+    /// Moves all that is durable to sled.
+    fn checkpoint(&self) -> Result<Arc<Disk>, StoreError> {
+        let (shared, segments, disk) = {
+            let spilling = self.spilling.read().unwrap_or_else(PoisonError::into_inner);
+            let open = spilling.as_ref().ok_or(StoreError::Closed)?;
+            (Arc::clone(&open.shared), Arc::clone(&open.segments), Arc::clone(&open.disk))
+        };
+        let ended = shared.end_segment()?;
+        segments.wait_for(ended)?;
+        Ok(disk)
+    }
+
+    fn shared(&self) -> Result<Arc<Shared>, StoreError> {
+        let spilling = self.spilling.read().unwrap_or_else(PoisonError::into_inner);
+        spilling.as_ref().map(|spilling| Arc::clone(&spilling.shared)).ok_or(StoreError::Closed)
+    }
+
+    /// Reads are short and rarely leave the memory: they run where they are asked for.
     fn read<T: Send + 'static>(
         &self,
-        read: impl FnOnce(&dyn Rows) -> Result<T, StoreError>,
+        read: impl FnOnce(&Shared) -> Result<T, StoreError>,
     ) -> BoxFuture<'_, Result<T, StoreError>> {
-        let rows = self.rows.read().unwrap_or_else(PoisonError::into_inner).clone();
-        ready(rows.ok_or(StoreError::Closed).and_then(|rows| read(&*rows))).boxed()
+        ready(self.shared().and_then(|shared| read(&shared))).boxed()
+    }
+
+    /// Lets the spill end where it is, and gives the files free.
+    fn stop(&self) {
+        let taken = self.spilling.write().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(Spilling { shared, segments, disk, thread }) = taken else { return };
+        segments.close();
+        // The last handle of a store may be dropped by a completion, on a thread that this one waits for.
+        if thread.thread().id() != thread::current().id() {
+            let _ = thread.join();
+        }
+        drop(shared);
+        // Reads that are under way, on other threads, end by themselves.
+        while Arc::strong_count(&disk) > 1 {
+            thread::yield_now();
+        }
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        // The spill must end before the committer, whom it waits for.
+        self.stop();
     }
 }
 
@@ -150,30 +226,35 @@ impl Store for Engine {
         up_to: Position,
         limit: ReadLimit,
     ) -> BoxFuture<'_, Result<Page, StoreError>> {
-        self.read(|rows| reads::inbox(rows, app, user, after, up_to, limit))
+        let shared = match self.shared() {
+            Ok(shared) => shared,
+            Err(error) => return ready(Err(error)).boxed(),
+        };
+        match reads::inbox(&shared, (app, user), after, up_to, limit) {
+            Ok(reads::Read { page, durable: None }) => ready(Ok(page)).boxed(),
+            Ok(reads::Read { page, durable: Some(durable) }) => {
+                async move { durable.await.unwrap_or(Err(StoreError::Closed)).map(|_| page) }.boxed()
+            }
+            Err(error) => ready(Err(error)).boxed(),
+        }
     }
 
     fn find_user(&self, app: AppId, name: &str) -> BoxFuture<'_, Result<Option<User>, StoreError>> {
-        self.read(|rows| reads::find_user(rows, app, name))
+        self.read(|shared| reads::find_user(shared, app, name))
     }
 
     fn list_users(&self, app: AppId, after: &str, limit: usize) -> BoxFuture<'_, Result<Vec<User>, StoreError>> {
-        self.read(|rows| reads::list_users(rows, app, after, limit))
+        self.read(|shared| reads::list_users(shared, app, after, limit))
     }
 
     fn list_apps(&self) -> BoxFuture<'_, Result<Vec<App>, StoreError>> {
-        self.read(reads::list_apps)
+        self.read(|shared| Ok(reads::list_apps(shared)))
     }
 
     fn close(&self) -> BoxFuture<'_, Result<(), StoreError>> {
         async {
             self.committer.close().await;
-            let Some(rows) = self.rows.write().unwrap_or_else(PoisonError::into_inner).take() else { return Ok(()) };
-            // Reads that are under way, on other threads, end by themselves.
-            while Arc::strong_count(&rows) > 1 {
-                tokio::task::yield_now().await;
-            }
-            drop(rows);
+            self.stop();
             Ok(())
         }
         .boxed()

@@ -1,126 +1,207 @@
-//! Reads, straight from the durable rows.
-//!
-//! They run beside the committer, so two rows of one read may come from before and after a group. What that can do is
-//! said where it matters.
+//! Reads beside the committer: from the state, and from sled without holding up who commits.
 
-use bytes::{Bytes, BytesMut};
+use std::sync::MutexGuard;
 
+use tokio::sync::oneshot;
+
+use super::cold;
+use super::committer::{Core, Shared};
+use super::disk::Disk;
 use super::keys;
-use super::records::{
-    AppRow, BodyRow, DeviceRow, EntryContent, EntryRow, MessageFacts, Number, Piece, Record, UserRow, corrupt, unseal,
-};
-use super::view::Rows;
-use crate::ids::{AppId, Position, UserId};
-use crate::store::{App, Device, InboxEntry, Page, ReadLimit, StoreError, User};
+use super::rows::{AppRow, Body, Content, Entry, corrupt};
+use super::state::{At, State, User, UserKey};
+use crate::ids::{AppId, Position};
+use crate::store;
+use crate::store::{App, Committed, Device, InboxEntry, Item, Page, ReadLimit, StoreError};
 
+/// A piece of an inbox.
+pub(super) struct Read {
+    pub page: Page,
+    /// What the page rests on is durable when this is answered; `None` when it is already.
+    pub durable: Option<oneshot::Receiver<Result<Committed, StoreError>>>,
+}
+
+/// What an inbox has from `after` to `up_to`.
 pub(super) fn inbox(
-    rows: &dyn Rows,
-    app: AppId,
-    user: UserId,
+    shared: &Shared,
+    key: UserKey,
+    mut after: Position,
+    up_to: Position,
+    limit: ReadLimit,
+) -> Result<Read, StoreError> {
+    let mut filling = Filling { page: Page { entries: Vec::new(), complete: true }, limit, bytes: 0 };
+    loop {
+        let mut core = shared.core();
+        let Some(at) = core.state.find_user(key.0, key.1)? else {
+            return Ok(Read { page: filling.page, durable: None });
+        };
+        if core.state.user(at).is_hot_after(after) {
+            filling.merge(core.state.user(at), &[], after, up_to);
+            return Ok(finished(shared, core, at, filling.page));
+        }
+        let disk = core.state.disk()?;
+        let stamp = core.state.user(at).stamp;
+        drop(core);
+
+        // What is in sled is not waited for under the lock; whether it is alive is looked up then.
+        let cold = cold_entries(shared, &disk, key, after, up_to, limit)?;
+        let mut core = shared.core();
+        let Some(at) = core.state.find_user(key.0, key.1)? else {
+            return Ok(Read { page: filling.page, durable: None });
+        };
+        if core.state.user(at).stamp != stamp {
+            // Meanwhile something may have got to sled that was in memory before.
+            continue;
+        }
+        let end = if cold.complete { up_to } else { cold.entries.last().map_or(up_to, |last| last.position) };
+        let is_full = !filling.merge(core.state.user(at), &cold.entries, after, end);
+        if is_full || cold.complete {
+            return Ok(finished(shared, core, at, filling.page));
+        }
+        // Not all of it was alive: what lies behind it is in the page, too.
+        after = end;
+    }
+}
+
+struct Filling {
+    page: Page,
+    limit: ReadLimit,
+    bytes: usize,
+}
+
+impl Filling {
+    /// Takes what sled has and is alive, and what it has not, in order; `false`, when there is no room for all of it.
+    fn merge(&mut self, user: &User, cold: &[Entry], after: Position, up_to: Position) -> bool {
+        let mut hot = user.hot_after(after).take_while(|entry| entry.position <= up_to).peekable();
+        for entry in cold {
+            while let Some(before) = hot.next_if(|hot| hot.position < entry.position) {
+                if !self.add(before) {
+                    return false;
+                }
+            }
+            hot.next_if(|hot| hot.position == entry.position);
+            if user.is_alive(entry) && !self.add(entry) {
+                return false;
+            }
+        }
+        hot.all(|entry| self.add(entry))
+    }
+
+    /// Takes an entry; `false`, when there is no room for it.
+    fn add(&mut self, entry: &Entry) -> bool {
+        let item = match &entry.content {
+            Content::Message(_, Body::Here(encoded)) => Item::Message(encoded.clone()),
+            // It was put together before, or it is in no page.
+            Content::Message(_, Body::Pieces(_)) => return true,
+            Content::Receipt(receipt) => receipt.item(),
+        };
+        let bytes = if let Item::Message(encoded) = &item { encoded.len() } else { 0 };
+        let page = &mut self.page;
+        let is_full = page.entries.len() >= self.limit.entries || self.bytes + bytes > self.limit.bytes;
+        if !page.entries.is_empty() && is_full {
+            page.complete = false;
+            return false;
+        }
+        self.bytes += bytes;
+        page.entries.push(InboxEntry { position: entry.position, origin: entry.origin, item });
+        true
+    }
+}
+
+struct Cold {
+    entries: Vec<Entry>,
+    /// Whether sled has no more of what was asked for.
+    complete: bool,
+}
+
+/// At least as much of what sled has as the limit takes, put together.
+fn cold_entries(
+    shared: &Shared,
+    disk: &Disk,
+    key: UserKey,
     after: Position,
     up_to: Position,
     limit: ReadLimit,
-) -> Result<Page, StoreError> {
-    let mut page = Page { entries: Vec::new(), complete: true };
-    let from = keys::after(keys::entry(app, user, after));
-    let end = keys::after(keys::entry(app, user, up_to));
-    if from >= end {
-        return Ok(page);
-    }
-    let mut bytes = 0;
-    for row in rows.scan(&from, &end) {
-        let (key, value) = row?;
-        if !page.entries.is_empty() && page.entries.len() >= limit.entries {
-            page.complete = false;
+) -> Result<Cold, StoreError> {
+    let mut cold = Cold { entries: Vec::new(), complete: true };
+    let mut bytes = 0usize;
+    for entry in cold::entries(disk, key, after, up_to) {
+        let mut entry = entry?;
+        if cold.entries.len() > limit.entries || bytes > limit.bytes {
+            cold.complete = false;
             break;
         }
-        let entry: EntryRow = unseal(&key, &value)?;
-        let encoded = match &entry.content {
-            EntryContent::Message(message) => match body(rows, app, message)? {
-                Some(encoded) => encoded,
-                // Trimmed or expired since the scan came by. If the entry is still there, its body is lost.
-                None if rows.get(&key)?.is_none() => continue,
-                None => return Err(corrupt(&key)),
-            },
-            EntryContent::Receipt(_) => Bytes::new(),
-        };
-        if !page.entries.is_empty() && bytes + encoded.len() > limit.bytes {
-            page.complete = false;
-            break;
+        if let Content::Message(_, body) = &mut entry.content {
+            match cold::body(disk, key, entry.position, body)? {
+                Some(encoded) => {
+                    bytes += encoded.len();
+                    *body = Body::Here(encoded);
+                }
+                // What is dead loses its pieces before its chunk.
+                None if !is_alive(shared, key, &entry)? => continue,
+                None => return Err(corrupt(&keys::piece(key.0, key.1, entry.position, 0))),
+            }
         }
-        bytes += encoded.len();
-        let position = keys::position_of(&key).ok_or_else(|| corrupt(&key))?;
-        page.entries.push(InboxEntry { position, origin: entry.origin, item: entry.content.into_item(encoded) });
+        cold.entries.push(entry);
     }
-    Ok(page)
+    Ok(cold)
 }
 
-/// A message's encoding; `None` when a piece of it is not there.
-fn body(rows: &dyn Rows, app: AppId, message: &MessageFacts) -> Result<Option<Bytes>, StoreError> {
-    let key = |piece| keys::body(app, message.conversation, message.seq, piece);
-    let Some(body) = get::<BodyRow>(rows, &key(0))? else { return Ok(None) };
-    if body.more == 0 {
-        return Ok(Some(body.piece.into()));
-    }
-    let mut encoded = BytesMut::from(&body.piece[..]);
-    for piece in 1..=body.more {
-        let Some(Piece(piece)) = get(rows, &key(piece))? else { return Ok(None) };
-        encoded.extend_from_slice(&piece);
-    }
-    Ok(Some(encoded.freeze()))
+fn is_alive(shared: &Shared, (app, user): UserKey, entry: &Entry) -> Result<bool, StoreError> {
+    let mut core = shared.core();
+    let at = core.state.find_user(app, user)?;
+    Ok(at.is_some_and(|at| core.state.user(at).is_alive(entry)))
 }
 
-pub(super) fn find_user(rows: &dyn Rows, app: AppId, name: &str) -> Result<Option<User>, StoreError> {
-    match get(rows, &keys::user_name(app, name))? {
-        Some(Number(user)) => describe(rows, app, UserId(user)),
-        None => Ok(None),
+/// A page may lack what a change that is not durable yet has taken out: it is given out when that is.
+fn finished(shared: &Shared, core: MutexGuard<'_, Core>, at: At, page: Page) -> Read {
+    if core.is_durable(at) {
+        return Read { page, durable: None };
     }
+    let (done, durable) = oneshot::channel();
+    shared.after_all(core, Box::new(move |result| drop(done.send(result))));
+    Read { page, durable: Some(durable) }
 }
 
-pub(super) fn list_users(rows: &dyn Rows, app: AppId, after: &str, limit: usize) -> Result<Vec<User>, StoreError> {
-    let from = keys::after(keys::user_name(app, after));
-    let end = keys::after_prefix(keys::user_names(app));
-    let mut users = Vec::new();
-    for row in rows.scan(&from, &end) {
-        if users.len() >= limit {
-            break;
-        }
-        let (key, value) = row?;
-        let Number(user) = unseal(&key, &value)?;
-        users.extend(describe(rows, app, UserId(user))?);
-    }
+pub(super) fn find_user(shared: &Shared, app: AppId, name: &str) -> Result<Option<store::User>, StoreError> {
+    let mut core = shared.core();
+    Ok(core.state.find_user_named(app, name)?.map(|at| describe(&core.state, at)))
+}
+
+pub(super) fn list_users(
+    shared: &Shared,
+    app: AppId,
+    after: &str,
+    limit: usize,
+) -> Result<Vec<store::User>, StoreError> {
+    let mut core = shared.core();
+    let users = core.state.users_by_name(app, after, limit)?;
+    let users = users.into_iter().map(|at| describe(&core.state, at)).collect();
+    core.state.evict();
     Ok(users)
 }
 
-/// `None` for a user who was removed meanwhile; a device that was removed meanwhile is left out.
-fn describe(rows: &dyn Rows, app: AppId, id: UserId) -> Result<Option<User>, StoreError> {
-    let Some(row) = get::<UserRow>(rows, &keys::user(app, id))? else { return Ok(None) };
-    let mut devices = Vec::with_capacity(row.devices.len());
-    for device in row.devices {
-        let found: Option<DeviceRow> = get(rows, &keys::device(app, id, device))?;
-        devices.extend(found.map(|found| Device {
-            id: device,
-            name: found.name,
-            key: found.key,
-            cursor: found.cursor,
-            linked: found.linked,
-            seen: found.seen,
-        }));
+fn describe(state: &State, at: At) -> store::User {
+    let row = &state.user(at).row;
+    let devices = row.devices.iter().map(|device| Device {
+        id: device.id,
+        name: device.name.to_string(),
+        key: device.key,
+        cursor: device.cursor,
+        linked: device.linked,
+        seen: device.seen,
+    });
+    store::User {
+        id: state.user_key(at).1,
+        name: row.name.to_string(),
+        devices: devices.collect(),
+        head: row.head,
+        entries: row.messages,
     }
-    Ok(Some(User { id, name: row.name, devices, head: row.head, entries: row.messages }))
 }
 
-pub(super) fn list_apps(rows: &dyn Rows) -> Result<Vec<App>, StoreError> {
-    let prefix = keys::apps();
-    let end = keys::after_prefix(prefix.clone());
-    let describe = |row: Result<(Bytes, Bytes), StoreError>| {
-        let (key, value) = row?;
-        let app: AppRow = unseal(&key, &value)?;
-        Ok(App { id: keys::app_of(&key).ok_or_else(|| corrupt(&key))?, name: app.name, users: app.users })
-    };
-    rows.scan(&prefix, &end).map(describe).collect()
-}
-
-fn get<R: Record>(rows: &dyn Rows, key: &[u8]) -> Result<Option<R>, StoreError> {
-    rows.get(key)?.map(|value| unseal(key, &value)).transpose()
+pub(super) fn list_apps(shared: &Shared) -> Vec<App> {
+    let core = shared.core();
+    let describe = |(id, row): (AppId, &AppRow)| App { id, name: row.name.clone(), users: row.users };
+    core.state.apps().map(describe).collect()
 }

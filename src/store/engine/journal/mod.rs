@@ -1,50 +1,40 @@
 //! The journal in front of sled: an ack waits for it, and sled gets only what outlives it.
 //!
-//! A group is one record in the active segment, on stable storage before `apply` returns, and then in the active
-//! segment's table. Reads look into the tables, newest first, then into sled. A segment that is full is spilled: the rows
-//! that no newer segment has changed go to sled, and when they are on stable storage there, its file is used again under
-//! a new number. A row that is deleted before its segment is spilled never touches sled.
+//! A group is one record in the active segment, on stable storage before `append` returns. A segment that is full is
+//! spilled: what changed in it and in no newer one, and what is new in it and still alive, goes to sled; when that is on
+//! stable storage there, its file is used again under a new number. What is gone before its segment is spilled never
+//! touches sled.
 //!
 //! # What holds
-//! - A table has only rows whose record is on stable storage.
-//! - A segment's slot is given free after its rows are on stable storage in sled (or are hidden by a newer segment), and
-//!   its table is dropped after they are there.
+//! - A segment's slot is given free after all that sled lacks of it is on stable storage in sled, or is in a newer
+//!   segment.
 //! - sled and all segments from the oldest that is not spilled, in order, are the whole truth. Replaying a segment that
 //!   was spilled before, wholly or half, changes nothing.
-//! - Segments, and with them the memory of the tables, are bounded: when all are filled, groups wait for the spill.
+//! - Segments, and with them the memory of what is in them, are bounded: when all are filled, nothing is decided until
+//!   one is spilled.
 //! - What is taken from the operating system: a sector of 512 bytes is written whole or not at all, and a synced write
 //!   stays.
 //!
 //! # Layout
-//! - this file: appending and reading
+//! - this file: appending
 //! - `record`, `segment`: what lies on disk
-//! - `table`: rows in memory
 //! - `opening`: replay, and what it refuses
-//! - `spill`: the thread that moves rows to sled
 
 mod opening;
 mod record;
 mod segment;
-mod spill;
-mod table;
 
 use std::collections::VecDeque;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
-use std::thread::{self, JoinHandle};
-
-use bytes::Bytes;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use self::record::{ALIGNMENT, END_BYTES, MARK_BYTES, Next, Seed};
 use self::segment::{HEAD_BYTES, Head, Slot};
-use self::table::{Table, merge};
 use super::directory::failed;
 use super::disk::Disk;
 use super::files::Files;
-use super::keys;
-use super::records::{self, Number};
-use super::view::{Changes, Rows, Scan};
+use super::state::{Ended, State};
 use crate::store::StoreError;
 
 /// What tests know of the files.
@@ -86,46 +76,49 @@ pub(super) struct JournalConfig {
     pub segment_bytes: usize,
     /// Segments at most, two at least.
     pub segments: usize,
-    /// Free space, in bytes, that a spill leaves on the disk.
-    pub reserve_bytes: u64,
     /// Random: what new segments are salted with.
     pub salt: u64,
 }
 
-/// Rows in the journal and in sled.
+/// What appends: used by one thread.
 pub(super) struct Journal {
-    shared: Arc<Shared>,
-    writer: Mutex<Writer>,
-    spilling: Option<JoinHandle<()>>,
-}
-
-struct Shared {
-    /// Newest first; the first is the active segment's.
-    tables: RwLock<Vec<Arc<Table>>>,
-    state: Mutex<State>,
-    changed: Condvar,
-    reserve_bytes: u64,
-    disk: Disk,
+    active: Active,
+    /// The slot of the next segment, taken in time.
+    next: Option<Slot>,
+    config: JournalConfig,
+    directory: PathBuf,
+    /// Slots there are.
+    slots: usize,
+    next_id: u32,
+    /// The record that is being made.
+    buffer: Vec<u8>,
+    segments: Arc<Segments>,
     files: Arc<dyn Files>,
 }
 
-struct State {
+/// What becomes of segments that are full: the journal fills them, the spill gives their slots free.
+pub(super) struct Segments {
+    state: Mutex<SegmentsState>,
+    changed: Condvar,
+}
+
+struct SegmentsState {
     free: Vec<Slot>,
     /// To be spilled, oldest first. The first is being spilled.
-    pending: VecDeque<Filled>,
+    pending: VecDeque<Arc<Filled>>,
     /// Why nothing can be spilled now.
     full: Option<String>,
-    /// Why nothing will be spilled any more.
-    failure: Option<StoreError>,
+    /// Nothing will be spilled any more.
+    ended: bool,
     closing: bool,
 }
 
 /// A segment that takes no more records.
-#[derive(Clone)]
-struct Filled {
-    number: u64,
+pub(super) struct Filled {
+    pub number: u64,
     slot: Slot,
-    table: Arc<Table>,
+    /// What there is to spill of it.
+    pub ended: Ended,
 }
 
 /// The segment that records are appended to.
@@ -134,21 +127,17 @@ struct Active {
     seed: Seed,
     /// Where the next record goes.
     offset: usize,
-    table: Arc<Table>,
     /// Whether it got a record since it was opened.
     appended: bool,
 }
 
-/// What appends: used by one thread at a time.
-struct Writer {
-    active: Active,
-    config: JournalConfig,
-    directory: PathBuf,
-    /// Slots there are.
-    slots: usize,
-    next_id: u32,
-    /// Kept for its allocation.
-    buffer: Vec<u8>,
+/// Whether what is decided from now on has a place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Room {
+    Enough,
+    /// As soon as the spill has given a slot free.
+    Behind,
+    Full(String),
 }
 
 impl Journal {
@@ -166,222 +155,174 @@ impl Journal {
         Active::begin(files, slot, Seed { number: 1, salt: config.salt }, 1).map(drop)
     }
 
-    /// Opens the journal in front of `disk`.
+    /// Opens the journal and replays it into the state.
     ///
     /// # Errors
     /// [`StoreError::Corrupt`] with a report of what is wrong and where, [`StoreError::Io`].
     pub(super) fn open(
         files: Arc<dyn Files>,
-        disk: Disk,
+        disk: &Disk,
+        state: &mut State,
         directory: PathBuf,
         config: JournalConfig,
     ) -> Result<Journal, StoreError> {
-        let found = opening::open(&*files, &directory)?;
-        let spilled = disk.get(&keys::spilled())?.map(|row| records::unseal(&keys::spilled(), &row)).transpose()?;
-        let spilled = spilled.map_or(0, |Number(spilled)| spilled);
+        let found = opening::open(&*files, &directory, state)?;
+        let spilled = disk.spilled()?;
         if spilled < found.spilled {
             let what = format!("it has the journal's segments up to {spilled} and not up to {}", found.spilled);
             return Err(opening::damaged(&disk.path(), &what));
         }
-        let mut tables = vec![Arc::clone(&found.active.table)];
-        tables.extend(found.filled.iter().rev().map(|filled| Arc::clone(&filled.table)));
         let ids = || found.free.iter().chain(found.filled.iter().map(|filled| &filled.slot)).map(|slot| slot.id);
         let slots = 1 + ids().count();
         let next_id = 1 + ids().chain([found.active.slot.id]).max().unwrap_or(0);
-        let state = State { free: found.free, pending: found.filled.into(), full: None, failure: None, closing: false };
-        let reserve_bytes = config.reserve_bytes;
-        let shared = Arc::new(Shared {
-            tables: RwLock::new(tables),
-            state: Mutex::new(state),
-            changed: Condvar::new(),
-            reserve_bytes,
-            disk,
-            files,
-        });
-        let mut writer = Writer { active: found.active, config, directory, slots, next_id, buffer: Vec::new() };
-        while writer.slots < LEAST_SLOTS {
-            let slot = writer.make_slot(&*shared.files, config.segment_bytes())?;
-            shared.state().free.push(slot);
+        let pending = found.filled.into_iter().map(Arc::new).collect();
+        let segments = SegmentsState { free: found.free, pending, full: None, ended: false, closing: false };
+        let segments = Arc::new(Segments { state: Mutex::new(segments), changed: Condvar::new() });
+        let (active, buffer, next) = (found.active, Vec::new(), None);
+        let mut journal = Journal { active, next, config, directory, slots, next_id, buffer, segments, files };
+        while journal.slots < LEAST_SLOTS {
+            let slot = journal.make_slot(config.segment_bytes())?;
+            journal.segments.state().free.push(slot);
         }
-        let for_thread = Arc::clone(&shared);
-        let spilling = thread::Builder::new()
-            .name("store-spill".into())
-            .spawn(move || spill::run(&for_thread))
-            .map_err(|error| StoreError::Io(error.to_string()))?;
-        Ok(Journal { shared, writer: Mutex::new(writer), spilling: Some(spilling) })
+        Ok(journal)
     }
 
-    fn writer(&self) -> MutexGuard<'_, Writer> {
-        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Rows for Journal {
-    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
-        let found = self.shared.tables().iter().find_map(|table| table.get(key));
-        match found {
-            Some(value) => Ok(value),
-            // A table is dropped after its rows are below, so what no table has is there.
-            None => self.shared.disk.get(key),
-        }
+    pub(super) fn segments(&self) -> Arc<Segments> {
+        Arc::clone(&self.segments)
     }
 
-    fn scan(&self, from: &[u8], end: &[u8]) -> Scan<'_> {
-        // The tables that are there now are kept until the scan ends, whatever is spilled meanwhile.
-        let tables = self.shared.tables().clone();
-        merge(&tables, self.shared.disk.scan(from, end), from, end)
+    /// Bytes of a segment.
+    pub(super) fn segment_bytes(&self) -> usize {
+        self.config.segment_bytes()
     }
 
-    fn apply(&self, changes: Changes) -> Result<(), StoreError> {
-        let mut writer = self.writer();
-        let appended = writer.append(&self.shared, &changes);
-        if let Err(error) = &appended
-            && !matches!(error, StoreError::Full(_))
-        {
-            self.shared.state().failure = Some(error.clone());
-        }
-        appended?;
-        let exact = |value: Vec<u8>| Bytes::from(value.into_boxed_slice());
-        writer.active.table.insert(changes.into_iter().map(|(key, value)| (key, value.map(exact))));
-        Ok(())
-    }
-}
-
-impl Drop for Journal {
-    fn drop(&mut self) {
-        self.shared.state().closing = true;
-        self.shared.changed.notify_all();
-        if let Some(thread) = self.spilling.take() {
-            let _ = thread.join();
-        }
-        if self.shared.state().failure.is_none() {
-            self.writer().close(&*self.shared.files);
-        }
-    }
-}
-
-impl Shared {
-    fn tables(&self) -> RwLockReadGuard<'_, Vec<Arc<Table>>> {
-        self.tables.read().unwrap_or_else(PoisonError::into_inner)
+    /// Begins a record: the group's changes are to be appended.
+    pub(super) fn record(&mut self) -> &mut Vec<u8> {
+        record::begin(&mut self.buffer);
+        &mut self.buffer
     }
 
-    fn newer_than(&self, table: &Arc<Table>) -> Vec<Arc<Table>> {
-        self.tables().iter().take_while(|newer| !Arc::ptr_eq(newer, table)).cloned().collect()
+    /// The segment that the record will be in.
+    pub(super) fn place(&self) -> u64 {
+        self.active.seed.number + u64::from(!self.fits())
     }
 
-    fn add_table(&self, table: Arc<Table>) {
-        self.tables.write().unwrap_or_else(PoisonError::into_inner).insert(0, table);
+    fn fits(&self) -> bool {
+        self.active.offset + record::length(&self.buffer) + TRAILER_BYTES <= self.active.slot.length
     }
 
-    fn remove_table(&self, table: &Arc<Table>) {
-        self.tables.write().unwrap_or_else(PoisonError::into_inner).retain(|other| !Arc::ptr_eq(other, table));
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl JournalConfig {
-    fn segment_bytes(&self) -> usize {
-        self.segment_bytes.max(HEAD_BYTES + TRAILER_BYTES).next_multiple_of(ALIGNMENT)
-    }
-}
-
-impl Active {
-    /// Begins a segment. Its head is on stable storage when this returns: records without a head are no crash's doing.
-    fn begin(files: &dyn Files, slot: Slot, seed: Seed, oldest: u64) -> Result<Active, StoreError> {
-        slot.write(files, 0, &Head { slot: slot.id, seed, oldest }.to_bytes())?;
-        slot.sync(files)?;
-        Ok(Active { slot, seed, offset: HEAD_BYTES, table: Arc::default(), appended: false })
-    }
-}
-
-impl Writer {
-    /// Puts a group on stable storage.
+    /// Puts the record on stable storage. `ended`: what there is to spill of the segment before, when it is in a new one.
     ///
     /// # Errors
-    /// [`StoreError::Full`] when nothing was changed and a later group may fit; anything else is final.
-    fn append(&mut self, shared: &Shared, changes: &Changes) -> Result<(), StoreError> {
-        if let Some(failure) = &shared.state().failure {
-            return Err(failure.clone());
+    /// [`StoreError::Io`]: nothing may be appended any more.
+    pub(super) fn append(&mut self, ended: Option<Ended>) -> Result<(), StoreError> {
+        if u32::try_from(self.buffer.len()).is_err() {
+            return Err(StoreError::Io("a group is above 4 GiB".into()));
         }
-        let bytes = record::group_bytes(changes).ok_or_else(|| StoreError::Io("a group is above 4 GiB".into()))?;
-        if self.active.offset + bytes + TRAILER_BYTES > self.active.slot.length {
-            self.rotate(shared, HEAD_BYTES + bytes + TRAILER_BYTES)?;
+        if !self.fits() {
+            self.rotate(HEAD_BYTES + record::length(&self.buffer) + TRAILER_BYTES, ended.unwrap_or_default())?;
         }
         let active = &mut self.active;
-        record::write_group(&mut self.buffer, active.seed, active.offset, changes);
-        active.slot.write(&*shared.files, active.offset, &self.buffer)?;
-        active.slot.sync(&*shared.files)?;
-        active.offset += bytes;
+        record::finish_group(&mut self.buffer, active.seed, active.offset);
+        final_error(active.slot.write(&*self.files, active.offset, &self.buffer))?;
+        active.slot.sync(&*self.files)?;
+        active.offset += self.buffer.len();
         active.appended = true;
         Ok(())
     }
 
     /// Ends the active segment and begins one that has room for `bytes` in all.
-    fn rotate(&mut self, shared: &Shared, bytes: usize) -> Result<(), StoreError> {
-        let slot = self.reserve(shared, bytes)?;
-        let files = &*shared.files;
-        let Active { slot: ended, seed, offset, table, .. } = &self.active;
+    fn rotate(&mut self, bytes: usize, ended: Ended) -> Result<(), StoreError> {
+        let slot = final_error(self.reserve(bytes))?;
+        let files = &*self.files;
+        let Active { slot: full, seed, offset, .. } = &self.active;
         let next = Next { slot: slot.id, salt: self.config.salt };
-        record::write_end(&mut self.buffer, *seed, *offset, next);
-        final_error(ended.write(files, *offset, &self.buffer))?;
-        ended.sync(files)?;
+        let mut end = Vec::new();
+        record::write_end(&mut end, *seed, *offset, next);
+        final_error(full.write(files, *offset, &end))?;
+        full.sync(files)?;
 
-        let filled = Filled { number: seed.number, slot: ended.clone(), table: Arc::clone(table) };
+        let filled = Filled { number: seed.number, slot: full.clone(), ended };
         let seed = Seed { number: seed.number + 1, salt: next.salt };
         let (oldest, surplus) = {
-            let mut state = shared.state();
+            let segments = Arc::clone(&self.segments);
+            let mut state = segments.state();
             let oldest = state.pending.front().map_or(filled.number, |oldest| oldest.number);
             // What is free now was spilled before `oldest`, so the new head does not need it.
             (oldest, self.surplus(&mut state.free))
         };
-        self.active = final_error(Active::begin(files, slot, seed, oldest))?;
-        shared.add_table(Arc::clone(&self.active.table));
-        shared.state().pending.push_back(filled);
-        shared.changed.notify_all();
+        self.active = final_error(Active::begin(&*self.files, slot, seed, oldest))?;
+        self.segments.state().pending.push_back(Arc::new(filled));
+        self.segments.changed.notify_all();
         for slot in surplus {
-            if let Err(error) = files.remove(&slot.path) {
+            if let Err(error) = self.files.remove(&slot.path) {
                 tracing::warn!(%error, path = %slot.path.display(), "a surplus segment cannot be removed");
             }
         }
         Ok(())
     }
 
-    /// A slot of at least `bytes`: a free one, a new one, or the next that the spill gives free.
-    fn reserve(&mut self, shared: &Shared, bytes: usize) -> Result<Slot, StoreError> {
-        let mut cannot_make: Option<StoreError> = None;
-        let mut state = shared.state();
-        loop {
-            if let Some(failure) = &state.failure {
-                return Err(failure.clone());
+    /// Ends the active segment, whatever is in it, so that all of it can be spilled.
+    ///
+    /// # Errors
+    /// As `append`.
+    pub(super) fn end_segment(&mut self, ended: Ended) -> Result<(), StoreError> {
+        self.rotate(self.config.segment_bytes(), ended)
+    }
+
+    /// The number of the segment that is being filled.
+    pub(super) fn number(&self) -> u64 {
+        self.active.seed.number
+    }
+
+    /// Whether it is time to look for the next slot.
+    pub(super) fn is_tight(&self) -> bool {
+        self.next.is_none() && self.active.offset * 2 > self.active.slot.length
+    }
+
+    /// Whether what is decided from now on has a place; takes the slot of the next segment when it is time.
+    pub(super) fn room(&mut self) -> Room {
+        if !self.is_tight() {
+            return Room::Enough;
+        }
+        let segments = Arc::clone(&self.segments);
+        let mut state = segments.state();
+        let bytes = self.config.segment_bytes();
+        if let Some(at) = state.free.iter().position(|slot| slot.length >= bytes) {
+            self.next = Some(state.free.swap_remove(at));
+            return Room::Enough;
+        }
+        let (nothing_pending, full) = (state.pending.is_empty(), state.full.clone());
+        drop(state);
+        let made = match self.slots < self.config.segments.max(LEAST_SLOTS) {
+            true => self.make_slot(bytes),
+            false => Err(StoreError::Closed),
+        };
+        match (made, full) {
+            (Ok(slot), _) => {
+                self.next = Some(slot);
+                Room::Enough
             }
-            if let Some(at) = state.free.iter().position(|slot| slot.length >= bytes) {
-                return Ok(state.free.swap_remove(at));
-            }
-            let may_make = self.slots < self.config.segments.max(LEAST_SLOTS) || bytes > self.config.segment_bytes();
-            match &cannot_make {
-                None if may_make => {
-                    drop(state);
-                    let made = self.make_slot(&*shared.files, bytes.max(self.config.segment_bytes()));
-                    state = shared.state();
-                    match made {
-                        Ok(slot) => return Ok(slot),
-                        Err(error) => cannot_make = Some(error),
-                    }
-                }
-                Some(error) if state.pending.is_empty() => return Err(StoreError::Full(error.to_string())),
-                _ => match &state.full {
-                    Some(full) => return Err(StoreError::Full(full.clone())),
-                    None => state = shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
-                },
-            }
+            (_, Some(full)) => Room::Full(full),
+            (Err(StoreError::Full(why) | StoreError::Io(why)), None) if nothing_pending => Room::Full(why),
+            (Err(_), None) => Room::Behind,
         }
     }
 
-    fn make_slot(&mut self, files: &dyn Files, length: usize) -> Result<Slot, StoreError> {
-        let slot = Slot::create(files, &self.directory, self.next_id, length.next_multiple_of(ALIGNMENT))?;
+    /// A slot of at least `bytes`: the one that was taken, another free one, or a new one. It is never waited for the spill
+    /// here, which may wait for what is to be appended.
+    fn reserve(&mut self, bytes: usize) -> Result<Slot, StoreError> {
+        let mut state = self.segments.state();
+        state.free.extend(self.next.take());
+        if let Some(at) = state.free.iter().position(|slot| slot.length >= bytes) {
+            return Ok(state.free.swap_remove(at));
+        }
+        drop(state);
+        self.make_slot(bytes.max(self.config.segment_bytes()))
+    }
+
+    fn make_slot(&mut self, length: usize) -> Result<Slot, StoreError> {
+        let slot = Slot::create(&*self.files, &self.directory, self.next_id, length.next_multiple_of(ALIGNMENT))?;
         self.next_id += 1;
         self.slots += 1;
         Ok(slot)
@@ -397,15 +338,113 @@ impl Writer {
     }
 
     /// Marks that all records were on stable storage: from here on, an unsound record is damage and never a torn tail.
-    fn close(&mut self, files: &dyn Files) {
+    pub(super) fn close(&mut self) {
         let Active { slot, seed, offset, appended, .. } = &self.active;
         if *appended {
-            record::write_group(&mut self.buffer, *seed, *offset, &Changes::new());
+            record::begin(&mut self.buffer);
+            record::finish_group(&mut self.buffer, *seed, *offset);
+            let files = &*self.files;
             let marked = slot.write(files, *offset, &self.buffer).and_then(|()| slot.sync(files));
             if let Err(error) = marked {
                 tracing::warn!(%error, "the journal could not be marked as closed; nothing is lost by that");
             }
         }
+    }
+}
+
+impl Segments {
+    fn state(&self) -> MutexGuard<'_, SegmentsState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The oldest segment that is to be spilled, when there is one; `None` when no more is to be spilled.
+    pub(super) fn next(&self) -> Option<Arc<Filled>> {
+        let mut state = self.state();
+        loop {
+            if state.closing {
+                return None;
+            }
+            if let Some(filled) = state.pending.front() {
+                return Some(Arc::clone(filled));
+            }
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// The oldest segment is on stable storage in sled: its slot may be used again.
+    pub(super) fn spilled(&self) {
+        let mut state = self.state();
+        if let Some(filled) = state.pending.pop_front() {
+            state.free.push(filled.slot.clone());
+        }
+        drop(state);
+        self.changed.notify_all();
+    }
+
+    /// Says why nothing can be spilled now, or that it can; returns whether that is news. Then it may be waited a moment.
+    pub(super) fn set_full(&self, full: Option<String>) -> bool {
+        let mut state = self.state();
+        let news = state.full.is_some() != full.is_some();
+        state.full = full;
+        drop(state);
+        self.changed.notify_all();
+        news
+    }
+
+    /// Waits a moment, or until no more is to be spilled.
+    pub(super) fn pause(&self, pause: std::time::Duration) {
+        let state = self.state();
+        let waiting = self.changed.wait_timeout_while(state, pause, |state| !state.closing);
+        drop(waiting.unwrap_or_else(PoisonError::into_inner));
+    }
+
+    pub(super) fn is_closing(&self) -> bool {
+        self.state().closing
+    }
+
+    /// Nothing is spilled any more.
+    pub(super) fn close(&self) {
+        self.state().closing = true;
+        self.changed.notify_all();
+    }
+
+    /// The spill has ended: nobody waits for it.
+    pub(super) fn end(&self) {
+        self.state().ended = true;
+        self.changed.notify_all();
+    }
+
+    /// Waits until every segment up to this one is spilled.
+    ///
+    /// # Errors
+    /// [`StoreError::Full`] when there is no room for it in sled, [`StoreError::Io`] when nothing is spilled any more.
+    pub(super) fn wait_for(&self, number: u64) -> Result<(), StoreError> {
+        let mut state = self.state();
+        while state.pending.front().is_some_and(|oldest| oldest.number <= number) {
+            if let Some(full) = &state.full {
+                return Err(StoreError::Full(full.clone()));
+            }
+            if state.ended || state.closing {
+                return Err(StoreError::Io("nothing moves rows to sled any more".into()));
+            }
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        Ok(())
+    }
+}
+
+impl JournalConfig {
+    fn segment_bytes(&self) -> usize {
+        self.segment_bytes.max(HEAD_BYTES + TRAILER_BYTES).next_multiple_of(ALIGNMENT)
+    }
+}
+
+impl Active {
+    /// Begins a segment. Its head is on stable storage when this returns: records without a head are no crash's doing.
+    fn begin(files: &dyn Files, slot: Slot, seed: Seed, oldest: u64) -> Result<Active, StoreError> {
+        slot.write(files, 0, &Head { slot: slot.id, seed, oldest }.to_bytes())?;
+        slot.sync(files)?;
+        Ok(Active { slot, seed, offset: HEAD_BYTES, appended: false })
     }
 }
 

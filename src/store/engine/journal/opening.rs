@@ -1,4 +1,4 @@
-//! What the journal holds when the store opens: replayed into tables, or refused with a report.
+//! What the journal holds when the store opens: replayed into the state, or refused with a report.
 //!
 //! The newest head says which segments are needed: all from its oldest to its own. Every one but the last must be sound
 //! up to its end record. In the last, what follows the last whole record is cut, since a crash tears at most the one
@@ -7,16 +7,16 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
+use std::sync::atomic;
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
-use std::sync::{Arc, atomic};
 use std::thread;
 use std::time::Duration;
 
 use super::super::directory::failed;
 use super::super::files::Files;
+use super::super::state::{Ended, State};
 use super::record::{self, ALIGNMENT, Next, Record, Seed};
 use super::segment::{FoundHead, HEAD_BYTES, Head, Slot};
-use super::table::Table;
 use super::{Active, Filled};
 use crate::store::StoreError;
 
@@ -33,11 +33,11 @@ pub(super) struct Found {
     pub free: Vec<Slot>,
 }
 
-/// Reads the journal in a directory.
+/// Reads the journal in a directory, into the state.
 ///
 /// # Errors
 /// [`StoreError::Corrupt`] with a report, [`StoreError::Io`].
-pub(super) fn open(files: &dyn Files, directory: &Path) -> Result<Found, StoreError> {
+pub(super) fn open(files: &dyn Files, directory: &Path, state: &mut State) -> Result<Found, StoreError> {
     let Heads { mut used, mut free, torn } = heads(files, directory)?;
     let Some((_, &(newest, _))) = used.last_key_value() else {
         return Err(damaged(directory, "no file of the journal is there beside existing data"));
@@ -55,7 +55,7 @@ pub(super) fn open(files: &dyn Files, directory: &Path) -> Result<Found, StoreEr
     }
     free.extend(used.into_values().map(|(_, slot)| slot));
 
-    let mut segments = replay_all(files, needed.into_values().collect())?;
+    let mut segments = replay_all(files, needed.into_values().collect(), state)?;
     let Some(last) = segments.pop() else {
         return Err(damaged(directory, "the newest head names no segment"));
     };
@@ -68,8 +68,8 @@ pub(super) fn open(files: &dyn Files, directory: &Path) -> Result<Found, StoreEr
     }
     let next = match last.tail {
         Tail::Open { offset } if torn.is_none() => {
-            let active =
-                Active { slot: last.slot, seed: last.seed, offset, table: Arc::new(last.table), appended: false };
+            let active = Active { slot: last.slot, seed: last.seed, offset, appended: false };
+            state.reopen_segment(last.ended);
             return Ok(Found { spilled, filled, active, free });
         }
         Tail::Open { .. } => None,
@@ -84,6 +84,7 @@ pub(super) fn open(files: &dyn Files, directory: &Path) -> Result<Found, StoreEr
     let Some(next) = next else { return Err(damaged(directory, "the newest segment has no end")) };
     filled.push(last.into_filled());
     let active = go_on(files, next, &mut filled, &mut free)?;
+    state.begin_segment(active.seed.number);
     Ok(Found { spilled, filled, active, free })
 }
 
@@ -181,13 +182,13 @@ fn head(files: &dyn Files, slot: &Slot) -> Result<FoundHead, StoreError> {
 struct Segment {
     slot: Slot,
     seed: Seed,
-    table: Table,
+    ended: Ended,
     tail: Tail,
 }
 
 impl Segment {
     fn into_filled(self) -> Filled {
-        Filled { number: self.seed.number, slot: self.slot, table: Arc::new(self.table) }
+        Filled { number: self.seed.number, slot: self.slot, ended: self.ended }
     }
 }
 
@@ -201,7 +202,7 @@ enum Tail {
 }
 
 /// Replays segments, oldest first; says how far it is if it takes long.
-fn replay_all(files: &dyn Files, needed: Vec<(Head, Slot)>) -> Result<Vec<Segment>, StoreError> {
+fn replay_all(files: &dyn Files, needed: Vec<(Head, Slot)>, state: &mut State) -> Result<Vec<Segment>, StoreError> {
     let of = needed.len();
     let done = atomic::AtomicUsize::new(0);
     let (finished, wait) = sync_channel::<()>(0);
@@ -214,9 +215,10 @@ fn replay_all(files: &dyn Files, needed: Vec<(Head, Slot)>) -> Result<Vec<Segmen
             }
         });
         let replayed = needed.into_iter().map(|(head, slot)| {
-            let (table, tail) = replay(&read(files, &slot)?, head.seed, &slot.path)?;
+            state.begin_segment(head.seed.number);
+            let tail = replay(&read(files, &slot)?, head.seed, &slot.path, state)?;
             done.fetch_add(1, atomic::Ordering::Relaxed);
-            Ok(Segment { slot, seed: head.seed, table, tail })
+            Ok(Segment { slot, seed: head.seed, ended: state.end_segment(), tail })
         });
         let replayed = replayed.collect();
         drop(finished);
@@ -224,22 +226,21 @@ fn replay_all(files: &dyn Files, needed: Vec<(Head, Slot)>) -> Result<Vec<Segmen
     })
 }
 
-fn replay(bytes: &[u8], seed: Seed, path: &Path) -> Result<(Table, Tail), StoreError> {
-    let table = Table::default();
+fn replay(bytes: &[u8], seed: Seed, path: &Path, state: &mut State) -> Result<Tail, StoreError> {
     let mut offset = HEAD_BYTES;
     while let Some((record, next)) = record::read(bytes, seed, offset) {
         match record {
             Record::Group(payload) => {
-                table.insert(record::rows(payload).ok_or_else(|| unsound(path, offset, seed.number))?);
+                state.replay(payload)?.ok_or_else(|| unsound(path, offset, seed.number))?;
             }
-            Record::End(next) => return Ok((table, Tail::Ended(next))),
+            Record::End(next) => return Ok(Tail::Ended(next)),
         }
         offset = next;
     }
     if has_records(bytes, seed, offset) {
         return Err(unsound(path, offset, seed.number));
     }
-    Ok((table, Tail::Open { offset }))
+    Ok(Tail::Open { offset })
 }
 
 /// Whether there is a sound record anywhere from `offset` on.

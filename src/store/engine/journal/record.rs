@@ -5,11 +5,6 @@
 //! segment and the offset of the record: bytes that lay there in an earlier life of the file, or were copied there,
 //! are no record. The salt is random, so that nobody can send a message whose content imitates one.
 
-use bytes::Bytes;
-
-use super::super::keys::Key;
-use super::super::view::Changes;
-
 /// Bytes before the payload.
 pub(super) const HEADER_BYTES: usize = 16;
 
@@ -19,15 +14,12 @@ pub(super) const ALIGNMENT: usize = 8;
 /// Bytes of the record that ends a segment.
 pub(super) const END_BYTES: usize = HEADER_BYTES + 16;
 
-/// Bytes of a record without rows.
+/// Bytes of a record without changes.
 pub(super) const MARK_BYTES: usize = HEADER_BYTES;
 
 /// On disk: never renumbered.
 const GROUP: u32 = 1;
 const END: u32 = 2;
-
-const PUT: u8 = 1;
-const DELETE: u8 = 2;
 
 /// What a segment's checksums begin with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,7 +43,7 @@ impl Seed {
 /// What a record says.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Record<'a> {
-    /// The changes of a group; without rows it only marks that what lies before it was on stable storage.
+    /// The changes of a group; without any it only marks that what lies before it was on stable storage.
     Group(&'a [u8]),
     /// The segment goes no further.
     End(Next),
@@ -66,25 +58,19 @@ pub(super) struct Next {
     pub salt: u64,
 }
 
-/// How many bytes the record of a group takes; `None` when no record can hold it.
-pub(super) fn group_bytes(changes: &Changes) -> Option<usize> {
-    let row = |(key, value): (&Key, &Option<Vec<u8>>)| 9 + key.len() + value.as_ref().map_or(0, Vec::len);
-    let payload: usize = changes.iter().map(row).sum();
-    u32::try_from(payload).ok()?;
-    Some((HEADER_BYTES + payload).next_multiple_of(ALIGNMENT))
+/// Begins a record in `out`: its payload is to be appended.
+pub(super) fn begin(out: &mut Vec<u8>) {
+    out.clear();
+    out.extend_from_slice(&[0; HEADER_BYTES]);
 }
 
-/// Writes the record of a group, which is to lie at `offset`, into `out`.
-pub(super) fn write_group(out: &mut Vec<u8>, seed: Seed, offset: usize, changes: &Changes) {
-    begin(out);
-    for (key, value) in changes {
-        // `group_bytes` has found that the sum of all lengths fits.
-        out.push(if value.is_some() { PUT } else { DELETE });
-        out.extend_from_slice(&(key.len() as u32).to_le_bytes());
-        out.extend_from_slice(&(value.as_ref().map_or(0, Vec::len) as u32).to_le_bytes());
-        out.extend_from_slice(key);
-        out.extend_from_slice(value.as_deref().unwrap_or_default());
-    }
+/// How many bytes the record in `out` will take.
+pub(super) fn length(out: &[u8]) -> usize {
+    out.len().next_multiple_of(ALIGNMENT)
+}
+
+/// Makes `out` the record of a group, which is to lie at `offset`. Its payload is below 4 GiB.
+pub(super) fn finish_group(out: &mut Vec<u8>, seed: Seed, offset: usize) {
     finish(out, GROUP, seed, offset);
 }
 
@@ -94,11 +80,6 @@ pub(super) fn write_end(out: &mut Vec<u8>, seed: Seed, offset: usize, next: Next
     out.extend_from_slice(&u64::from(next.slot).to_le_bytes());
     out.extend_from_slice(&next.salt.to_le_bytes());
     finish(out, END, seed, offset);
-}
-
-fn begin(out: &mut Vec<u8>) {
-    out.clear();
-    out.extend_from_slice(&[0; HEADER_BYTES]);
 }
 
 fn finish(out: &mut Vec<u8>, kind: u32, seed: Seed, offset: usize) {
@@ -137,43 +118,22 @@ pub(super) fn read(segment: &[u8], seed: Seed, offset: usize) -> Option<(Record<
     Some((record, end.next_multiple_of(ALIGNMENT)))
 }
 
-/// The rows in the payload of a group, each with its new value or `None` where it is deleted; `None` when the payload is
-/// not made of rows to its last byte.
-pub(super) fn rows(mut payload: &[u8]) -> Option<Vec<(Key, Option<Bytes>)>> {
-    let mut rows = Vec::new();
-    while let Some((kind, rest)) = payload.split_first() {
-        let (key_length, rest) = rest.split_first_chunk()?;
-        let (value_length, rest) = rest.split_first_chunk()?;
-        let (key, rest) = rest.split_at_checked(u32::from_le_bytes(*key_length) as usize)?;
-        let (value, rest) = rest.split_at_checked(u32::from_le_bytes(*value_length) as usize)?;
-        let value = match *kind {
-            PUT => Some(Bytes::copy_from_slice(value)),
-            DELETE if value.is_empty() => None,
-            _ => return None,
-        };
-        rows.push((key.to_vec(), value));
-        payload = rest;
-    }
-    Some(rows)
-}
-
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
 
     const SEED: Seed = Seed { number: 7, salt: 99 };
 
-    fn a_group() -> Changes {
-        Changes::from([(vec![1, 2], Some(vec![3; 20])), (vec![1, 3], None), (vec![4], Some(Vec::new()))])
-    }
+    const PAYLOAD: [u8; 53] = [0xA5; 53];
 
     fn written(offset: usize) -> Vec<u8> {
         let mut bytes = vec![0; offset];
         let mut record = Vec::new();
-        write_group(&mut record, SEED, offset, &a_group());
-        assert_eq!(Some(record.len()), group_bytes(&a_group()));
+        begin(&mut record);
+        record.extend_from_slice(&PAYLOAD);
+        let length = length(&record);
+        finish_group(&mut record, SEED, offset);
+        assert_eq!(record.len(), length);
         bytes.extend(record);
         bytes
     }
@@ -183,12 +143,7 @@ mod tests {
         let bytes = written(24);
         let Some((Record::Group(payload), next)) = read(&bytes, SEED, 24) else { panic!("a group") };
         assert_eq!(next, bytes.len());
-        let back: Changes = rows(payload)
-            .expect("rows")
-            .into_iter()
-            .map(|(key, value)| (key, value.map(|value| value.to_vec())))
-            .collect();
-        assert_eq!(back, a_group());
+        assert_eq!(payload, PAYLOAD);
         let mut end = Vec::new();
         write_end(&mut end, SEED, 0, Next { slot: 3, salt: 5 });
         assert_eq!(read(&end, SEED, 0), Some((Record::End(Next { slot: 3, salt: 5 }), END_BYTES)));
@@ -206,21 +161,13 @@ mod tests {
     #[test]
     fn any_flipped_bit_that_matters_and_any_missing_byte_makes_it_none() {
         let bytes = written(24);
-        let payload: usize = 9 * 3 + 2 + 20 + 2 + 1;
-        for bit in 24 * 8..(24 + HEADER_BYTES + payload) * 8 {
+        for bit in 24 * 8..(24 + HEADER_BYTES + PAYLOAD.len()) * 8 {
             let mut flipped = bytes.clone();
             flipped[bit / 8] ^= 1 << (bit % 8);
             assert!(read(&flipped, SEED, 24).is_none(), "bit {bit}");
         }
-        for length in 0..24 + HEADER_BYTES + payload {
+        for length in 0..24 + HEADER_BYTES + PAYLOAD.len() {
             assert!(read(&bytes[..length], SEED, 24).is_none(), "{length} bytes");
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn any_bytes_are_rows_or_none(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-            let _ = rows(&bytes);
         }
     }
 }

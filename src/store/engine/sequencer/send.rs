@@ -1,26 +1,30 @@
 //! A message is sequenced.
 
+use postrider_protocol::encode::{self, MessageParts};
 use postrider_protocol::limits::KEPT_ANSWERS;
-use postrider_protocol::{encode, name, wire};
-use xxhash_rust::xxh3::Xxh3;
+use postrider_protocol::name;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
 
+use super::super::cold;
 use super::super::keys;
-use super::super::records::{AnswerRow, ConversationRow, Marks, MessageFacts, Number, UserRow, corrupt};
+use super::super::rows::{AnswerRow, MessageFacts, corrupt};
+use super::super::state::At;
 use super::inbox::Told;
 use super::{Deciding, Stop};
-use crate::ids::{ConversationId, DeviceId, Seq, UserId};
+use crate::ids::{ConversationId, DeviceId, Seq};
 use crate::store::{Answer, Recipient, Refusal, Send, StoreError};
 
 /// A recipient that nothing refuses any more.
 enum Accepted<'a> {
-    Found(UserId, UserRow),
+    Found(At),
     ToBeMade(&'a str),
 }
 
-impl Deciding<'_, '_> {
+impl Deciding<'_> {
     /// The first answer of a `send_id` stands (SEND-4); a new one consumes the id, whatever becomes of it.
     pub(super) fn send(&mut self, send: &Send) -> Result<Answer, Stop> {
-        let highest = self.device(send.user, send.device)?.ok_or(Refusal::DeviceExpired)?.highest;
+        let (sender, index) = self.device(send.user, send.device)?.ok_or(Refusal::DeviceExpired)?;
+        let highest = self.state.user(sender).row.devices[index].highest;
         let id = send.send_id;
         if id.0 == 0 || id.0 > highest.0 + 1 {
             return Err(Refusal::SendIdGap.into());
@@ -30,124 +34,108 @@ impl Deciding<'_, '_> {
             if highest.0 - id.0 >= KEPT_ANSWERS as u64 {
                 return Err(Refusal::SendIdTooOld.into());
             }
-            return self.repeated(send, fingerprint);
+            return self.repeated(sender, send, fingerprint);
         }
 
-        let answer = match self.accept(send) {
+        let answer = match self.accept(sender, send) {
             Ok((conversation, seq)) => Answer::Ack { send_id: id, conversation, seq, time: send.now },
             Err(Stop::Refused(refusal)) => Answer::Refused { send_id: id, refusal },
             Err(failed) => return Err(failed),
         };
-        // Read again: the message's copy may have moved the device's cursor.
-        let mut device = self.known_device(send.user, send.device)?;
-        device.highest = id;
-        self.put_device(send.user, send.device, &device);
-        self.view.put(keys::answer(self.app, send.user, send.device, id), &AnswerRow { fingerprint, answer });
+        self.state.user_mut(sender).row.devices[index].highest = id;
+        self.state.push_answer(sender, index, AnswerRow { fingerprint, answer });
         Ok(answer)
     }
 
-    fn repeated(&self, send: &Send, fingerprint: u64) -> Result<Answer, Stop> {
-        let key = keys::answer(self.app, send.user, send.device, send.send_id);
-        let kept: AnswerRow = self.view.get(&key)?.ok_or_else(|| corrupt(&key))?;
-        let (Answer::Ack { send_id, .. } | Answer::Refused { send_id, .. }) = kept.answer;
-        if send_id != send.send_id {
-            return Err(corrupt(&key).into());
-        }
+    fn repeated(&self, sender: At, send: &Send, fingerprint: u64) -> Result<Answer, Stop> {
+        let kept = match self.state.user(sender).answer(send.device, send.send_id) {
+            Some(hot) => hot.clone(),
+            None => {
+                let key = self.state.user_key(sender);
+                let found = cold::answer(&*self.state.disk()?, key, send.device, send.send_id)?;
+                let group = keys::answer_group(send.send_id);
+                found.ok_or_else(|| corrupt(&keys::answers(self.app, send.user, send.device, group)))?
+            }
+        };
         if kept.fingerprint == fingerprint { Ok(kept.answer) } else { Err(Refusal::SendIdReused.into()) }
     }
 
     /// Takes the message into the conversation. All refusals come before the first change.
-    fn accept(&mut self, send: &Send) -> Result<(ConversationId, Seq), Stop> {
+    fn accept(&mut self, sender: At, send: &Send) -> Result<(ConversationId, Seq), Stop> {
         if let Some(refusal) = send.refuse {
             return Err(refusal.into());
         }
         let accepted = self.recipient(send)?;
-        let waiting = if let Accepted::Found(_, row) = &accepted { row.messages } else { 0 };
+        let waiting = if let Accepted::Found(at) = accepted { self.state.user(at).row.messages } else { 0 };
         if waiting >= send.inbox_limit {
             return Err(Refusal::InboxFull.into());
         }
-        let (recipient, recipient_name) = match accepted {
-            Accepted::Found(user, row) => (user, row.name),
-            Accepted::ToBeMade(name) => (self.make_user(name)?, name.to_owned()),
+        let (recipient, known) = match accepted {
+            Accepted::Found(at) => {
+                let recipient = self.user_id(at);
+                (at, self.state.find_direct(self.app, send.user, recipient)?)
+            }
+            Accepted::ToBeMade(name) => (self.make_user(name)?, None),
         };
-        let sender = self.known_user(send.user)?;
-        let copied = recipient != send.user && sender.devices.len() > 1;
+        let conversation = match known {
+            Some(conversation) => conversation,
+            None => self.make_conversation(sender, recipient)?,
+        };
+        let row = self.state.conversation_mut(conversation);
+        row.head.0 += 1;
+        let seq = row.head;
+        let conversation = self.state.conversation_id(conversation);
 
-        let (conversation, seq) = self.next_seq(send.user, recipient)?;
         let facts = MessageFacts { conversation, seq, sender: send.user, time: send.now };
-        let encoded = encode::message(&wire::Message {
+        let copied = recipient != sender && self.state.user(sender).row.devices.len() > 1;
+        let encoded = encode::message_of(MessageParts {
             conversation: conversation.0,
             seq: seq.0,
-            sender: sender.name,
-            recipient: recipient_name,
+            sender: &self.state.user(sender).row.name,
+            recipient: &self.state.user(recipient).row.name,
             time: send.now,
-            content: send.content.clone(),
+            content: &send.content,
         });
-        self.put_body(conversation, seq, if copied { 2 } else { 1 }, &encoded);
         self.append(recipient, DeviceId(0), Told::Message(facts, encoded.clone()))?;
         if copied {
-            self.append(send.user, send.device, Told::Message(facts, encoded))?;
+            self.append(sender, send.device, Told::Message(facts, encoded))?;
         }
         Ok((conversation, seq))
     }
 
-    fn recipient<'a>(&self, send: &'a Send) -> Result<Accepted<'a>, Stop> {
-        let user = match &send.to {
-            Recipient::User(to) => match self.user_named(to)? {
-                Some(user) => user,
-                None if send.create_recipient && name::check("recipient", to).is_ok() => {
-                    return Ok(Accepted::ToBeMade(to));
-                }
-                None => return Err(Refusal::NotAccepted.into()),
+    fn recipient<'a>(&mut self, send: &'a Send) -> Result<Accepted<'a>, Stop> {
+        match &send.to {
+            Recipient::User(to) => match self.state.find_user_named(self.app, to)? {
+                Some(at) => Ok(Accepted::Found(at)),
+                None if send.create_recipient && name::check("recipient", to).is_ok() => Ok(Accepted::ToBeMade(to)),
+                None => Err(Refusal::NotAccepted.into()),
             },
             Recipient::Conversation(id) => {
-                let conversation = self.conversation(*id)?.ok_or(Refusal::NotAccepted)?;
-                conversation.other(send.user).ok_or(Refusal::NotAccepted)?
+                let conversation = self.state.find_conversation(self.app, *id)?.ok_or(Refusal::NotAccepted)?;
+                let other = self.state.conversation(conversation).other(send.user).ok_or(Refusal::NotAccepted)?;
+                // The other member of a conversation may have been removed.
+                let other = self.state.find_user(self.app, other)?.ok_or(Refusal::NotAccepted)?;
+                Ok(Accepted::Found(other))
             }
-        };
-        // The other member of a conversation may have been removed.
-        let row = self.user(user)?.ok_or(Refusal::NotAccepted)?;
-        Ok(Accepted::Found(user, row))
+        }
     }
 
-    /// The next number in the direct conversation of two users, which is made if this is its first message.
-    fn next_seq(&mut self, sender: UserId, recipient: UserId) -> Result<(ConversationId, Seq), StoreError> {
-        let pair = keys::direct(self.app, sender, recipient);
-        if let Some(Number(id)) = self.view.get(&pair)? {
-            let id = ConversationId(id);
-            let mut conversation = self.known_conversation(id)?;
-            conversation.head.0 += 1;
-            self.put_conversation(id, &conversation);
-            return Ok((id, conversation.head));
-        }
-        let mut app = self.app_row()?.ok_or_else(|| corrupt(&keys::app(self.app)))?;
+    fn make_conversation(&mut self, sender: At, recipient: At) -> Result<At, StoreError> {
+        let app = self.known_app()?;
         app.last_conversation += 1;
         let id = ConversationId(app.last_conversation);
-        self.put_app(&app);
-        self.view.put(pair, &Number(id.0));
-        let conversation = ConversationRow { members: [sender, recipient], head: Seq(1), marks: [Marks::default(); 2] };
-        self.put_conversation(id, &conversation);
-        Ok((id, conversation.head))
+        let members = [self.user_id(sender), self.user_id(recipient)];
+        Ok(self.state.add_conversation(self.app, id, members))
     }
 }
 
-/// Tells whether a repeated `send_id` carries the same message. On disk: the encoding never changes. The length keeps
-/// (`ab`, `c`) and (`a`, `bc`) apart.
+/// Tells whether a repeated `send_id` carries the same message. On disk: the encoding never changes.
 fn fingerprint(send: &Send) -> u64 {
-    let mut hash = Xxh3::new();
-    match &send.to {
-        Recipient::User(name) => {
-            hash.update(&[0]);
-            hash.update(&(name.len() as u64).to_le_bytes());
-            hash.update(name.as_bytes());
-        }
-        Recipient::Conversation(conversation) => {
-            hash.update(&[1]);
-            hash.update(&conversation.0.to_le_bytes());
-        }
-    }
-    hash.update(&send.content);
-    hash.digest()
+    let to = match &send.to {
+        Recipient::User(name) => xxh3_64_with_seed(name.as_bytes(), 0),
+        Recipient::Conversation(conversation) => xxh3_64_with_seed(&conversation.0.to_le_bytes(), 1),
+    };
+    xxh3_64_with_seed(&send.content, to)
 }
 
 #[cfg(test)]
@@ -155,7 +143,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::ids::{AppId, SendId};
+    use crate::ids::{AppId, SendId, UserId};
 
     #[test]
     fn fingerprints_on_disk_keep_their_meaning() {
@@ -181,6 +169,6 @@ mod tests {
         );
     }
 
-    /// Computed once, when format 1 was made.
-    const FINGERPRINT_OF_HI_TO_BOB: u64 = 16_310_845_233_002_026_383;
+    /// Computed once, when format 3 was made.
+    const FINGERPRINT_OF_HI_TO_BOB: u64 = 16_231_423_941_764_549_939;
 }

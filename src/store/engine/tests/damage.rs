@@ -201,6 +201,7 @@ fn a_store_whose_other_half_is_missing_or_older_is_reported() {
         for app in 0..100 {
             block_on(commit_and_wait(&engine, making(&name(round * 100 + app)))).unwrap();
         }
+        engine.verify(&mut |_| {}).expect("all of it gets to sled");
         block_on(engine.close()).unwrap();
         if round == 0 {
             copy(directory.path(), older.path());

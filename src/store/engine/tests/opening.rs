@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 
-use super::super::{keys, records};
+use super::super::{keys, rows};
 use super::{Engine, EngineConfig, block_on, making, open};
 use crate::ids::{AppId, ConversationId, DeviceId, Position, SendId, Seq, UserId};
 use crate::store::conformance::world::{World, tiny};
@@ -33,9 +33,9 @@ fn another_format_is_refused_and_left_alone() {
     let directory = tempfile::tempdir().unwrap();
     drop(open(directory.path()).unwrap());
     let format = directory.path().join("FORMAT");
-    assert_eq!(fs::read_to_string(&format).unwrap(), "2\n");
-    fs::write(&format, "3\n").unwrap();
-    assert!(matches!(open(directory.path()), Err(StoreError::Format { found: 3, expected: 2 })));
+    assert_eq!(fs::read_to_string(&format).unwrap(), "3\n");
+    fs::write(&format, "2\n").unwrap();
+    assert!(matches!(open(directory.path()), Err(StoreError::Format { found: 2, expected: 3 })));
     fs::write(&format, "two").unwrap();
     assert!(matches!(open(directory.path()), Err(StoreError::Corrupt(_))));
     fs::remove_file(&format).unwrap();
@@ -43,7 +43,7 @@ fn another_format_is_refused_and_left_alone() {
         matches!(open(directory.path()), Err(StoreError::Corrupt(_))),
         "rows without a format are no new directory"
     );
-    fs::write(&format, "2\n").unwrap();
+    fs::write(&format, "3\n").unwrap();
     open(directory.path()).expect("nothing was touched");
 }
 
@@ -88,6 +88,7 @@ fn damaged(damage: impl FnOnce(&sled::Tree)) -> (tempfile::TempDir, World) {
     world.attach("bob", "phone");
     world.acked(&alice, 1, "bob", "one");
     world.acked(&alice, 2, "bob", "two");
+    world.acked(&alice, 3, "bob", &"large ".repeat(1_000));
     for number in 0..120 {
         world.app_named(&format!("another app, number {number}"));
     }
@@ -105,47 +106,58 @@ fn damaged(damage: impl FnOnce(&sled::Tree)) -> (tempfile::TempDir, World) {
 }
 
 fn read_bob(world: &World) -> Result<usize, StoreError> {
-    let limit = ReadLimit { entries: 9, bytes: 999 };
-    let read = world.store.read_inbox(AppId(1), UserId(2), Position(0), Position(2), limit);
+    let limit = ReadLimit { entries: 9, bytes: 9_999 };
+    let read = world.store.read_inbox(AppId(1), UserId(2), Position(0), Position(3), limit);
     block_on(read).map(|page| page.entries.len())
 }
 
 #[test]
 fn a_flipped_bit_is_reported_and_never_served() {
-    let body = keys::body(AppId(1), ConversationId(1), Seq(2), 0);
     let (_directory, world) = damaged(|rows| {
-        let mut value = rows.get(&body).unwrap().unwrap().to_vec();
-        *value.last_mut().unwrap() ^= 4;
-        rows.insert(body, value).unwrap();
+        let chunks: Vec<_> = rows.scan_prefix(keys::chunks_of_user(AppId(1), UserId(2))).map(Result::unwrap).collect();
+        assert!(!chunks.is_empty());
+        for (key, value) in chunks {
+            let mut value = value.to_vec();
+            *value.last_mut().unwrap() ^= 4;
+            rows.insert(key, value).unwrap();
+        }
     });
     assert!(matches!(read_bob(&world), Err(StoreError::Corrupt(_))));
 }
 
 #[test]
-fn a_body_that_is_gone_while_its_entry_stays_is_reported() {
+fn a_piece_of_a_message_that_is_gone_while_its_entry_stays_is_reported() {
     let (_directory, world) = damaged(|rows| {
-        rows.remove(keys::body(AppId(1), ConversationId(1), Seq(1), 0)).unwrap();
+        rows.remove(keys::piece(AppId(1), UserId(2), Position(3), 0)).unwrap();
     });
     assert!(matches!(read_bob(&world), Err(StoreError::Corrupt(_))));
 }
 
 #[test]
-fn damage_fails_the_batch_that_meets_it_without_a_trace_and_no_other() {
+fn damage_fails_the_operation_that_meets_it_without_a_trace_and_no_earlier_one() {
     let conversation = keys::conversation(AppId(1), ConversationId(1));
-    let (_directory, world) = damaged(|rows| {
-        rows.insert(conversation, records::seal(b"elsewhere", &records::Number(1))).unwrap();
+    let (_directory, world) = damaged(|tree| {
+        tree.insert(conversation, rows::seal(b"elsewhere", &rows::Number(1))).unwrap();
     });
     let alice = world.attach("alice", "phone");
     let meeting = vec![
-        crate::store::Operation::Send(world.sending(&alice, 3, "alice", "fine")),
-        crate::store::Operation::Send(world.sending(&alice, 4, "bob", "meets the damage")),
+        crate::store::Operation::Send(world.sending(&alice, 4, "alice", "a note")),
+        crate::store::Operation::Send(world.sending(&alice, 5, "bob", "meets the damage")),
     ];
     let failed = block_on(commit_and_wait(&*world.store, meeting));
     assert!(matches!(failed, Err(StoreError::Corrupt(_))));
-    assert!(world.inbox(&alice).is_empty(), "not even the operation before it");
-    let outcome = world.send(&alice, 3, "alice", "a note");
-    let (send_id, conversation, seq) = (SendId(3), ConversationId(2), Seq(1));
-    assert_eq!(outcome, Outcome::Answer(Answer::Ack { send_id, conversation, seq, time: 1_000 }));
+    let outcome = world.send(&alice, 4, "alice", "a note");
+    let (conversation, seq) = (ConversationId(2), Seq(1));
+    let first = Outcome::Answer(Answer::Ack { send_id: SendId(4), conversation, seq, time: 1_000 });
+    assert_eq!(outcome, first, "asked again, the operation before it is answered");
+    assert_eq!(world.inbox(&alice).len(), 1, "and is there once");
+    let outcome = world.send(&alice, 5, "alice", "another");
+    let (send_id, seq) = (SendId(5), Seq(2));
+    assert_eq!(
+        outcome,
+        Outcome::Answer(Answer::Ack { send_id, conversation, seq, time: 1_000 }),
+        "nothing is consumed"
+    );
 }
 
 #[test]

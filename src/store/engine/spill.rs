@@ -1,0 +1,197 @@
+//! The thread that moves filled segments to sled, one after the other, and gives their slots free.
+
+use std::sync::Arc;
+use std::sync::mpsc::{RecvTimeoutError, sync_channel};
+use std::thread;
+use std::time::Duration;
+
+use super::committer::Shared;
+use super::disk::Disk;
+use super::files::Files;
+use super::journal::{Filled, Segments};
+use super::keys;
+use super::rows::{Answers, Number, UserRow, seal};
+use super::state::{Changed, Spill};
+use crate::ids::{AppId, Position, UserId};
+use crate::store::StoreError;
+
+/// Objects looked at under one lock.
+const CHUNK: usize = 64;
+
+/// How often is looked whether a full disk has room again.
+const FULL_PAUSE: Duration = Duration::from_millis(500);
+
+/// How often is looked whether the store closes.
+const CLOSING_PAUSE: Duration = Duration::from_millis(20);
+
+/// What sled takes for a byte of rows, at most, before its own housekeeping returns some.
+const SLED_FACTOR: u64 = 5;
+
+/// Moves segments to sled.
+pub(super) struct Spiller {
+    pub shared: Arc<Shared>,
+    pub segments: Arc<Segments>,
+    pub disk: Arc<Disk>,
+    pub files: Arc<dyn Files>,
+    /// Bytes of a segment: what one may have for sled.
+    pub segment_bytes: u64,
+    /// Free space, in bytes, that is left on the disk.
+    pub reserve_bytes: u64,
+}
+
+/// Why a segment was not spilled.
+enum Stop {
+    /// The store closes.
+    Closing,
+    Failed(StoreError),
+}
+
+impl From<StoreError> for Stop {
+    fn from(error: StoreError) -> Self {
+        Stop::Failed(error)
+    }
+}
+
+impl Spiller {
+    /// Spills until the store closes or a write fails; nothing is tried again after that.
+    pub(super) fn run(&self) {
+        let _ended = Ended(self);
+        while let Some(filled) = self.segments.next() {
+            if self.is_full() {
+                self.segments.pause(FULL_PAUSE);
+                continue;
+            }
+            match self.spill(&filled) {
+                Ok(()) => {
+                    self.segments.spilled();
+                    self.shared.look_at_gate();
+                }
+                Err(Stop::Closing) => break,
+                Err(Stop::Failed(error)) => {
+                    tracing::error!(%error, "the store cannot move rows out of the journal");
+                    self.shared.fail(error);
+                    break;
+                }
+            }
+        }
+    }
+
+    /// sled does not survive a full disk, so it is never driven there.
+    fn is_full(&self) -> bool {
+        let needed = self.segment_bytes * SLED_FACTOR + self.reserve_bytes;
+        let directory = &self.disk.path();
+        let full = match self.files.free_space(directory) {
+            Ok(free) if free >= needed => None,
+            Ok(free) => Some(format!("{} has {free} bytes free and {needed} are needed", directory.display())),
+            // Whoever cannot be asked is not in the way: a write tells.
+            Err(_) => None,
+        };
+        let is_full = full.is_some();
+        match (self.segments.set_full(full.clone()), full) {
+            (true, Some(why)) => tracing::error!(why, "the disk is full: rows stay in the journal until there is room"),
+            (true, None) => tracing::info!("the disk has room again"),
+            (false, _) => return is_full,
+        }
+        self.shared.look_at_gate();
+        is_full
+    }
+
+    /// Writes what sled lacks of a segment. The number of the segment comes last: sled files that fell behind the journal
+    /// are told by it.
+    fn spill(&self, filled: &Filled) -> Result<(), Stop> {
+        let mut changed = filled.ended.changed.clone();
+        changed.sort_unstable();
+        let mut written: Vec<(Changed, Position)> = Vec::with_capacity(changed.len());
+        for chunk in changed.chunks(CHUNK) {
+            if self.segments.is_closing() {
+                return Err(Stop::Closing);
+            }
+            let spills = self.collect(chunk, filled)?;
+            for (changed, spill) in chunk.iter().zip(spills) {
+                written.push((*changed, spill.up_to));
+                self.write(spill)?;
+            }
+        }
+        self.disk.write(&keys::spilled(), Some(&seal(&keys::spilled(), &Number(filled.number))))?;
+        self.disk.sync()?;
+        for chunk in written.chunks(CHUNK) {
+            let mut core = self.shared.core();
+            for (changed, up_to) in chunk {
+                core.state.spilled(*changed, *up_to, filled.number, filled.ended.last_group);
+            }
+            core.state.evict();
+        }
+        Ok(())
+    }
+
+    /// What is to be written for some objects, which is durable when this returns: sled must not be ahead of the journal.
+    fn collect(&self, chunk: &[Changed], of: &Filled) -> Result<Vec<Spill>, Stop> {
+        let mut core = self.shared.core();
+        let spills = chunk.iter().map(|changed| core.state.spill(*changed, of.number, of.ended.last_group)).collect();
+        let (durable, wait) = sync_channel(1);
+        let done = move |result: Result<_, StoreError>| drop(durable.send(result.map(drop)));
+        self.shared.after_all(core, Box::new(done));
+        loop {
+            match wait.recv_timeout(CLOSING_PAUSE) {
+                Ok(Ok(())) => return Ok(spills),
+                Ok(Err(StoreError::Closed)) | Err(RecvTimeoutError::Disconnected) => return Err(Stop::Closing),
+                Ok(Err(error)) => return Err(Stop::Failed(error)),
+                // Whoever closes may do it on the thread that is waited for here.
+                Err(RecvTimeoutError::Timeout) if self.segments.is_closing() => return Err(Stop::Closing),
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+        }
+    }
+
+    fn write(&self, spill: Spill) -> Result<(), StoreError> {
+        if let Some((app, user)) = spill.nameless {
+            self.forget_name(app, user)?;
+        }
+        for prefix in spill.prefixes {
+            let end = keys::after_prefix(prefix.clone());
+            self.disk.clear(&prefix, &end)?;
+        }
+        for (from, end) in spill.ranges {
+            self.disk.clear(&from, &end)?;
+        }
+        for (key, value) in spill.rows {
+            self.disk.write(&key, value.as_deref())?;
+        }
+        for (key, group, Answers(mut answers)) in spill.answers {
+            // The row may have earlier answers of the same group; else it has what no repetition may ask for any more.
+            if let Some(Answers(kept)) = self.disk.get(&key)? {
+                let is_new = |id| answers.iter().any(|answer| answer.send_id() == id);
+                let kept: Vec<_> = kept
+                    .into_iter()
+                    .filter(|kept| keys::answer_group(kept.send_id()) == group && !is_new(kept.send_id()))
+                    .collect();
+                answers.extend(kept);
+                answers.sort_unstable_by_key(|answer| answer.send_id());
+            }
+            self.disk.write(&key, Some(&seal(&key, &Answers(answers))))?;
+        }
+        Ok(())
+    }
+
+    /// Deletes the row of a removed user's name, unless it is another's by now.
+    fn forget_name(&self, app: AppId, user: UserId) -> Result<(), StoreError> {
+        let Some(row) = self.disk.get::<UserRow>(&keys::user(app, user))? else { return Ok(()) };
+        let key = keys::user_name(app, &row.name);
+        match self.disk.get(&key)? {
+            Some(Number(owner)) if owner == user.0 => self.disk.write(&key, None),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Says that nothing will be spilled any more, also when the thread ends by a panic: nobody waits for it in vain.
+struct Ended<'a>(&'a Spiller);
+
+impl Drop for Ended<'_> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.0.shared.fail(StoreError::Io("the thread that moves rows to sled has panicked".into()));
+        }
+        self.0.segments.end();
+    }
+}

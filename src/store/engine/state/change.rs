@@ -1,0 +1,242 @@
+//! What a group is made of, as bytes, and how it is replayed.
+//!
+//! A group is a sequence of changes, each of them absolute: an image of an object, or something new under its number.
+//! Images come first and say how things are after the whole group. Replaying any suffix of the journal over rows that
+//! already have some of it, or more, ends in the same state: the last image of an object wins, and an entry that an image
+//! says is gone is not taken.
+
+use bytes::Bytes;
+
+use super::super::cold;
+use super::super::rows::{
+    AnswerRow, AppRow, Body, Content, ConversationRow, Entry, Reader, Record, UserRow, put_number,
+};
+use super::{At, Changed, Ended, State, User, UserKey};
+use crate::ids::{AppId, ConversationId, DeviceId, UserId};
+use crate::store::StoreError;
+
+/// On disk: never renumbered.
+const APP: u8 = 1;
+const USER: u8 = 2;
+const USER_GONE: u8 = 3;
+const CONVERSATION: u8 = 4;
+const ENTRY: u8 = 5;
+const ANSWER: u8 = 6;
+
+pub(super) fn put_entry(out: &mut Vec<u8>, (app, user): UserKey, entry: &Entry) {
+    put_key(out, ENTRY, app, user.0);
+    entry.write(out);
+}
+
+pub(super) fn put_answer(out: &mut Vec<u8>, (app, user): UserKey, device: DeviceId, answer: &AnswerRow) {
+    put_key(out, ANSWER, app, user.0);
+    put_number(out, device.0);
+    answer.write(out);
+}
+
+fn put_key(out: &mut Vec<u8>, kind: u8, app: AppId, number: u64) {
+    out.push(kind);
+    put_number(out, u64::from(app.0));
+    put_number(out, number);
+}
+
+/// Taking the group.
+impl State {
+    /// Whether the group has changes.
+    pub(in super::super) fn has_changes(&self) -> bool {
+        let group = &self.group;
+        !group.events.is_empty() || !group.users.is_empty() || !group.conversations.is_empty() || !group.apps.is_empty()
+    }
+
+    /// Appends the group's changes to `out`.
+    pub(in super::super) fn write_group(&self, out: &mut Vec<u8>) {
+        for app in &self.group.apps {
+            out.push(APP);
+            put_number(out, u64::from(app.0));
+            if let Some(app) = self.apps.get(app) {
+                app.row.write(out);
+            }
+        }
+        for &at in &self.group.users {
+            let object = &self.users[at];
+            let (app, user) = object.key;
+            if object.value.gone {
+                put_key(out, USER_GONE, app, user.0);
+            } else {
+                put_key(out, USER, app, user.0);
+                object.value.row.write(out);
+            }
+        }
+        for &at in &self.group.conversations {
+            let object = &self.conversations[at];
+            put_key(out, CONVERSATION, object.key.0, object.key.1.0);
+            object.value.row.write(out);
+        }
+        out.extend_from_slice(&self.group.events);
+    }
+
+    /// The group's changes go to this segment; the next group begins. When it is a new segment, what changed in the one
+    /// before is given back.
+    pub(in super::super) fn end_group(&mut self, segment: u64) -> Option<Ended> {
+        let ended = (segment != self.segment).then(|| self.end_segment());
+        self.segment = segment;
+        for id in self.group.apps.drain(..) {
+            if let Some(app) = self.apps.get_mut(&id)
+                && std::mem::replace(&mut app.segment, segment) != segment
+            {
+                self.changed.push(Changed::App(id));
+            }
+        }
+        for at in self.group.users.drain(..) {
+            let object = &mut self.users[at];
+            if std::mem::replace(&mut object.segment, segment) != segment {
+                self.changed.push(Changed::User(object.key.0, object.key.1));
+            }
+        }
+        for at in self.group.conversations.drain(..) {
+            let object = &mut self.conversations[at];
+            if std::mem::replace(&mut object.segment, segment) != segment {
+                self.changed.push(Changed::Conversation(object.key.0, object.key.1));
+            }
+        }
+        self.group.events.clear();
+        self.group.number += 1;
+        ended
+    }
+}
+
+/// Replay.
+impl State {
+    /// Segments are replayed from this one on.
+    pub(in super::super) fn begin_segment(&mut self, segment: u64) {
+        self.segment = segment;
+    }
+
+    /// The last group of a segment has gone to it.
+    pub(in super::super) fn end_segment(&mut self) -> Ended {
+        Ended { changed: std::mem::take(&mut self.changed), last_group: self.group.number - 1 }
+    }
+
+    /// The last segment that was replayed is not at its end: this changed in it.
+    pub(in super::super) fn reopen_segment(&mut self, ended: Ended) {
+        self.changed = ended.changed;
+    }
+
+    /// Applies a group of the segment that is being replayed. `None` when it is not made of changes to its last byte.
+    ///
+    /// # Errors
+    /// As reading sled's rows.
+    pub(in super::super) fn replay(&mut self, group: &[u8]) -> Result<Option<()>, StoreError> {
+        // What is kept of it must not keep all of it.
+        let mut from = Reader(Bytes::copy_from_slice(group));
+        while !from.is_empty() {
+            let Some(change) = Change::read(&mut from) else { return Ok(None) };
+            self.apply(change)?;
+        }
+        let segment = self.segment;
+        self.end_group(segment);
+        Ok(Some(()))
+    }
+
+    fn apply(&mut self, change: Change) -> Result<(), StoreError> {
+        match change {
+            Change::App(id, row) => {
+                self.apps.entry(id).or_default();
+                if let Some(app) = self.app_mut(id) {
+                    *app = row;
+                }
+            }
+            Change::User(key, row) => {
+                let at = match self.find_any_user(key)? {
+                    Some(at) => at,
+                    None => {
+                        // Entries may have got to sled before the user, whose image was in a newer segment.
+                        let named = UserRow { name: row.name.clone(), ..UserRow::default() };
+                        let loaded = cold::load_user(&*self.disk()?, key, named)?;
+                        self.put_user(key, loaded)
+                    }
+                };
+                let user = self.user_mut(at);
+                let lost = user.row.devices.iter().map(|device| device.id);
+                let lost = lost.filter(|id| row.devices.iter().all(|device| device.id != *id));
+                let lost: Vec<DeviceId> = lost.collect();
+                user.row = row;
+                for device in lost {
+                    user.lose_device(device);
+                }
+                user.drop_dead();
+            }
+            Change::UserGone(key) => {
+                let at = match self.find_any_user(key)? {
+                    Some(at) => at,
+                    None => self.users.add(key, User::gone()),
+                };
+                self.remove_user(at);
+            }
+            Change::Conversation(app, id, row) => {
+                let at = match self.find_conversation(app, id)? {
+                    Some(at) => at,
+                    None => self.put_conversation((app, id), row.clone(), true),
+                };
+                *self.conversation_mut(at) = row;
+            }
+            Change::Entry(key, mut entry) => {
+                let Some(at) = self.find_user(key.0, key.1)? else { return Ok(()) };
+                let row = &self.user(at).row;
+                let is_message = matches!(entry.content, Content::Message(..));
+                if entry.position > row.trimmed && !(is_message && entry.position <= row.expired) {
+                    if let Content::Message(_, Body::Here(encoded)) = &mut entry.content {
+                        *encoded = Bytes::copy_from_slice(encoded);
+                    }
+                    let group = self.group.number;
+                    self.user_mut(at).push(entry, group);
+                }
+            }
+            Change::Answer(key, device, row) => {
+                let Some(at) = self.find_user(key.0, key.1)? else { return Ok(()) };
+                let group = self.group.number;
+                if self.user(at).device(device).is_some() {
+                    self.user_mut(at).push_answer(device, row, group);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Also one that is gone.
+    fn find_any_user(&mut self, key: UserKey) -> Result<Option<At>, StoreError> {
+        match self.users.find(key) {
+            Some(at) => Ok(Some(at)),
+            None => self.load_user(key),
+        }
+    }
+}
+
+enum Change {
+    App(AppId, AppRow),
+    User(UserKey, UserRow),
+    UserGone(UserKey),
+    Conversation(AppId, ConversationId, ConversationRow),
+    Entry(UserKey, Entry),
+    Answer(UserKey, DeviceId, AnswerRow),
+}
+
+impl Change {
+    fn read(from: &mut Reader) -> Option<Change> {
+        let kind = from.u8()?;
+        let app = AppId(u32::try_from(from.number()?).ok()?);
+        if kind == APP {
+            return Some(Change::App(app, AppRow::read(from)?));
+        }
+        let number = from.number()?;
+        let user = (app, UserId(number));
+        Some(match kind {
+            USER => Change::User(user, UserRow::read(from)?),
+            USER_GONE => Change::UserGone(user),
+            CONVERSATION => Change::Conversation(app, ConversationId(number), ConversationRow::read(from)?),
+            ENTRY => Change::Entry(user, Entry::read(from)?),
+            ANSWER => Change::Answer(user, DeviceId(from.number()?), AnswerRow::read(from)?),
+            _ => return None,
+        })
+    }
+}

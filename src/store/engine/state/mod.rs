@@ -1,0 +1,470 @@
+//! What the sequencer decides on: typed, in memory, read from sled when it is first asked for.
+//!
+//! The state is ahead of the disk: it has every change that was decided, and the journal makes them durable a group at a
+//! time. Changes go into the group as they are made: what is new (entries, answers) at once, what changes again and again
+//! (apps, users, conversations) as one image each when the group is taken.
+//!
+//! # Layout
+//! - this file: finding and loading, the group
+//! - `objects`: objects under their keys
+//! - `user`: a user in memory
+//! - `change`: what a group is made of, as bytes; replay
+//! - `spill`: what goes to sled when a segment is full
+//! - `evict`: what memory is bounded by
+
+mod change;
+mod evict;
+mod objects;
+mod spill;
+mod user;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::ops::ControlFlow;
+use std::sync::{Arc, Weak};
+
+use rustc_hash::FxHashMap;
+
+pub(super) use self::objects::At;
+use self::objects::{Object, Objects};
+pub(super) use self::spill::Spill;
+pub(super) use self::user::User;
+use super::cold;
+use super::disk::Disk;
+use super::keys;
+use super::rows::{AnswerRow, AppRow, ConversationRow, Entry, Number, UserRow, corrupt};
+use crate::ids::{AppId, ConversationId, Position, UserId};
+use crate::store::StoreError;
+
+pub(super) type UserKey = (AppId, UserId);
+pub(super) type ConversationKey = (AppId, ConversationId);
+
+/// Everything that is not in sled alone.
+pub(super) struct State {
+    /// Gone when the store is closed.
+    disk: Weak<Disk>,
+    /// All there are.
+    apps: BTreeMap<AppId, AppState>,
+    users: Objects<UserKey, User>,
+    conversations: Objects<ConversationKey, Conversation>,
+    directs: FxHashMap<(AppId, UserId, UserId), ConversationId>,
+    group: Group,
+    /// The segment that the last group went to.
+    segment: u64,
+    /// Objects with changes in that segment.
+    changed: Vec<Changed>,
+    evictable: VecDeque<Changed>,
+    /// Bytes, roughly, that what can be read again may take.
+    limit: usize,
+    /// The last stamp given.
+    stamp: u64,
+    /// Counts changes: tells whether something was changed.
+    changes: u64,
+}
+
+/// An app in memory.
+#[derive(Default)]
+pub(super) struct AppState {
+    pub row: AppRow,
+    group: u64,
+    segment: u64,
+    /// Users in memory, by name.
+    names: HashMap<Arc<str>, UserId>,
+    /// Names and numbers that sled may not have yet, in order.
+    fresh_names: BTreeMap<Arc<str>, UserId>,
+    fresh_users: BTreeSet<UserId>,
+}
+
+#[derive(Default)]
+pub(super) struct Conversation {
+    pub row: ConversationRow,
+    /// Whether sled may not have the pair of its members yet.
+    fresh: bool,
+}
+
+/// What there is to spill of a segment.
+#[derive(Debug, Default)]
+pub(super) struct Ended {
+    pub changed: Vec<Changed>,
+    /// The last group that went to it.
+    pub last_group: u64,
+}
+
+/// Something with a change in a segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Changed {
+    App(AppId),
+    User(AppId, UserId),
+    Conversation(AppId, ConversationId),
+}
+
+/// What has been decided and not been taken to the journal.
+struct Group {
+    number: u64,
+    /// What is new, encoded.
+    events: Vec<u8>,
+    apps: Vec<AppId>,
+    users: Vec<At>,
+    conversations: Vec<At>,
+}
+
+impl State {
+    /// Reads the apps.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`], [`StoreError::Io`].
+    pub(super) fn open(disk: &Arc<Disk>, limit: usize) -> Result<State, StoreError> {
+        let mut apps = BTreeMap::new();
+        for row in disk.rows::<AppRow>(&keys::apps()) {
+            let (key, row) = row?;
+            let id = keys::app_of(&key).ok_or_else(|| corrupt(&key))?;
+            apps.insert(id, AppState { row, ..AppState::default() });
+        }
+        let group =
+            Group { number: 1, events: Vec::new(), apps: Vec::new(), users: Vec::new(), conversations: Vec::new() };
+        Ok(State {
+            disk: Arc::downgrade(disk),
+            apps,
+            users: Objects::default(),
+            conversations: Objects::default(),
+            directs: FxHashMap::default(),
+            group,
+            segment: 0,
+            changed: Vec::new(),
+            evictable: VecDeque::new(),
+            limit,
+            stamp: 0,
+            changes: 0,
+        })
+    }
+}
+
+impl State {
+    /// What is in sled.
+    ///
+    /// # Errors
+    /// [`StoreError::Closed`].
+    pub(super) fn disk(&self) -> Result<Arc<Disk>, StoreError> {
+        self.disk.upgrade().ok_or(StoreError::Closed)
+    }
+
+    /// The group that changes go to now.
+    pub(super) fn group_number(&self) -> u64 {
+        self.group.number
+    }
+
+    /// The last group that changed a user.
+    pub(super) fn changed_in(&self, user: At) -> u64 {
+        self.users[user].group
+    }
+
+    fn next_stamp(&mut self) -> u64 {
+        self.stamp += 1;
+        self.stamp
+    }
+
+    /// Rises with every change.
+    pub(super) fn changes(&self) -> u64 {
+        self.changes
+    }
+}
+
+/// Apps.
+impl State {
+    pub(super) fn apps(&self) -> impl Iterator<Item = (AppId, &AppRow)> {
+        self.apps.iter().map(|(id, app)| (*id, &app.row))
+    }
+
+    pub(super) fn app(&self, app: AppId) -> Option<&AppRow> {
+        self.apps.get(&app).map(|app| &app.row)
+    }
+
+    /// An app to be changed.
+    pub(super) fn app_mut(&mut self, id: AppId) -> Option<&mut AppRow> {
+        let app = self.apps.get_mut(&id)?;
+        self.changes += 1;
+        if app.group != self.group.number {
+            app.group = self.group.number;
+            self.group.apps.push(id);
+        }
+        Some(&mut app.row)
+    }
+
+    pub(super) fn app_named(&self, name: &str) -> Option<AppId> {
+        self.apps.iter().find(|(_, app)| app.row.name == name).map(|(id, _)| *id)
+    }
+
+    /// The app of this name, which is made if it is new; `None` when there are too many.
+    pub(super) fn ensure_app(&mut self, name: &str) -> Option<AppId> {
+        if let Some(id) = self.app_named(name) {
+            return Some(id);
+        }
+        let id = AppId(self.apps.last_key_value().map_or(0, |(last, _)| last.0).checked_add(1)?);
+        self.apps.insert(id, AppState::default());
+        self.app_mut(id)?.name = name.to_owned();
+        Some(id)
+    }
+}
+
+/// Users.
+impl State {
+    /// The user, unless there is none of this number.
+    pub(super) fn find_user(&mut self, app: AppId, user: UserId) -> Result<Option<At>, StoreError> {
+        let key = (app, user);
+        let at = match self.users.find(key) {
+            Some(at) => Some(at),
+            None => self.load_user(key)?,
+        };
+        Ok(at.filter(|at| !self.users[*at].value.gone))
+    }
+
+    pub(super) fn find_user_named(&mut self, app: AppId, name: &str) -> Result<Option<At>, StoreError> {
+        let Some(found) = self.apps.get(&app) else { return Ok(None) };
+        let user = match found.names.get(name) {
+            Some(user) => *user,
+            None => match self.disk()?.get::<Number>(&keys::user_name(app, name))? {
+                Some(Number(user)) => UserId(user),
+                None => return Ok(None),
+            },
+        };
+        // A row of a name may outlive the user for a while.
+        Ok(self.find_user(app, user)?.filter(|at| &*self.users[*at].value.row.name == name))
+    }
+
+    pub(super) fn user(&self, at: At) -> &User {
+        &self.users[at].value
+    }
+
+    pub(super) fn user_key(&self, at: At) -> UserKey {
+        self.users[at].key
+    }
+
+    /// A user to be changed.
+    pub(super) fn user_mut(&mut self, at: At) -> &mut User {
+        let object = &mut self.users[at];
+        self.changes += 1;
+        if object.group != self.group.number {
+            object.group = self.group.number;
+            self.group.users.push(at);
+        }
+        &mut object.value
+    }
+
+    /// Makes a user whose number and name are free.
+    pub(super) fn add_user(&mut self, app: AppId, user: UserId, name: &str) -> At {
+        let row = UserRow { name: name.into(), ..UserRow::default() };
+        let at = self.put_user((app, user), User::new(row));
+        self.user_mut(at);
+        at
+    }
+
+    /// Removes a user and all that is its own.
+    pub(super) fn remove_user(&mut self, at: At) {
+        let (app, user) = self.users[at].key;
+        let name = Arc::clone(&self.users[at].value.row.name);
+        if let Some(app) = self.apps.get_mut(&app) {
+            app.names.remove(&name);
+            app.fresh_names.remove(&name);
+            app.fresh_users.remove(&user);
+        }
+        *self.user_mut(at) = User::gone();
+    }
+
+    fn put_user(&mut self, (app, id): UserKey, mut user: User) -> At {
+        user.fresh = true;
+        user.stamp = self.next_stamp();
+        // During replay the image of the app may come later.
+        let found = self.apps.entry(app).or_default();
+        found.names.insert(Arc::clone(&user.row.name), id);
+        found.fresh_names.insert(Arc::clone(&user.row.name), id);
+        found.fresh_users.insert(id);
+        self.users.add((app, id), user)
+    }
+
+    fn load_user(&mut self, key: UserKey) -> Result<Option<At>, StoreError> {
+        let (app, user) = key;
+        let Some(row) = self.disk()?.get::<UserRow>(&keys::user(app, user))? else { return Ok(None) };
+        let mut loaded = cold::load_user(&*self.disk()?, key, row)?;
+        loaded.stamp = self.next_stamp();
+        self.apps.entry(app).or_default().names.insert(Arc::clone(&loaded.row.name), user);
+        self.evictable.push_back(Changed::User(app, user));
+        Ok(Some(self.users.add(key, loaded)))
+    }
+
+    /// Up to `limit` users after one, in the order of their numbers.
+    pub(super) fn users_after(&mut self, app: AppId, after: UserId, limit: usize) -> Result<Vec<At>, StoreError> {
+        let Some(found) = self.apps.get(&app) else { return Ok(Vec::new()) };
+        let fresh: Vec<UserId> =
+            found.fresh_users.range(UserId(after.0.saturating_add(1))..).copied().take(limit).collect();
+        let from = keys::after(keys::user(app, after));
+        let disk = self.disk()?;
+        let end = keys::after_prefix(keys::users(app));
+        let cold = disk.scan(&from, &end).map(|row| {
+            let (key, _) = row?;
+            keys::user_of(&key).ok_or_else(|| corrupt(&key))
+        });
+        let mut users = Vec::new();
+        for user in merged(fresh.into_iter(), cold) {
+            if users.len() >= limit {
+                break;
+            }
+            users.extend(self.find_user(app, user?)?);
+        }
+        Ok(users)
+    }
+
+    /// Up to `limit` users whose names come after one, in the order of their names.
+    pub(super) fn users_by_name(&mut self, app: AppId, after: &str, limit: usize) -> Result<Vec<At>, StoreError> {
+        let Some(found) = self.apps.get(&app) else { return Ok(Vec::new()) };
+        let range = (std::ops::Bound::Excluded(after), std::ops::Bound::Unbounded);
+        let fresh: Vec<Arc<str>> = found.fresh_names.range::<str, _>(range).map(|(name, _)| Arc::clone(name)).collect();
+        let prefix = keys::user_names(app);
+        let from = keys::after(keys::user_name(app, after));
+        let disk = self.disk()?;
+        let end = keys::after_prefix(prefix.clone());
+        let cold = disk.scan(&from, &end).map(|row| {
+            let (key, _) = row?;
+            std::str::from_utf8(&key[prefix.len()..]).map(Arc::from).map_err(|_| corrupt(&key))
+        });
+        let mut users = Vec::new();
+        for name in merged(fresh.into_iter(), cold) {
+            if users.len() >= limit {
+                break;
+            }
+            users.extend(self.find_user_named(app, &name?)?);
+        }
+        Ok(users)
+    }
+
+    /// Gives a living inbox its next entry.
+    pub(super) fn push_entry(&mut self, at: At, entry: Entry) {
+        let group = self.group.number;
+        change::put_entry(&mut self.group.events, self.users[at].key, &entry);
+        self.user_mut(at).push(entry, group);
+    }
+
+    /// Keeps what a device was answered.
+    pub(super) fn push_answer(&mut self, at: At, device: usize, row: AnswerRow) {
+        let group = self.group.number;
+        let id = self.users[at].value.row.devices[device].id;
+        change::put_answer(&mut self.group.events, self.users[at].key, id, &row);
+        self.user_mut(at).push_answer(id, row, group);
+    }
+
+    /// Visits living entries with `after < position ≤ up_to` in order until told to stop.
+    pub(super) fn visit_entries(
+        &self,
+        at: At,
+        after: Position,
+        up_to: Position,
+        mut visit: impl FnMut(&Entry) -> ControlFlow<()>,
+    ) -> Result<(), StoreError> {
+        let Object { key, value: user, .. } = &self.users[at];
+        let mut hot = user.hot_after(after).take_while(|entry| entry.position <= up_to).peekable();
+        if !user.is_hot_after(after) {
+            for entry in cold::entries(&*self.disk()?, *key, after, up_to) {
+                let entry = entry?;
+                while let Some(before) = hot.next_if(|hot| hot.position < entry.position) {
+                    if visit(before).is_break() {
+                        return Ok(());
+                    }
+                }
+                hot.next_if(|hot| hot.position == entry.position);
+                if user.is_alive(&entry) && visit(&entry).is_break() {
+                    return Ok(());
+                }
+            }
+        }
+        for entry in hot {
+            if visit(entry).is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Conversations.
+impl State {
+    pub(super) fn find_conversation(
+        &mut self,
+        app: AppId,
+        conversation: ConversationId,
+    ) -> Result<Option<At>, StoreError> {
+        let key = (app, conversation);
+        if let Some(at) = self.conversations.find(key) {
+            return Ok(Some(at));
+        }
+        let Some(row) = self.disk()?.get::<ConversationRow>(&keys::conversation(app, conversation))? else {
+            return Ok(None);
+        };
+        self.evictable.push_back(Changed::Conversation(app, conversation));
+        Ok(Some(self.put_conversation(key, row, false)))
+    }
+
+    /// A conversation that something refers to.
+    pub(super) fn known_conversation(&mut self, app: AppId, conversation: ConversationId) -> Result<At, StoreError> {
+        self.find_conversation(app, conversation)?.ok_or_else(|| corrupt(&keys::conversation(app, conversation)))
+    }
+
+    /// The direct conversation of two users.
+    pub(super) fn find_direct(&mut self, app: AppId, a: UserId, b: UserId) -> Result<Option<At>, StoreError> {
+        let found = match self.directs.get(&(app, a.min(b), a.max(b))) {
+            Some(conversation) => *conversation,
+            None => match self.disk()?.get::<Number>(&keys::direct(app, a, b))? {
+                Some(Number(conversation)) => ConversationId(conversation),
+                None => return Ok(None),
+            },
+        };
+        self.known_conversation(app, found).map(Some)
+    }
+
+    pub(super) fn conversation(&self, at: At) -> &ConversationRow {
+        &self.conversations[at].value.row
+    }
+
+    pub(super) fn conversation_id(&self, at: At) -> ConversationId {
+        self.conversations[at].key.1
+    }
+
+    /// A conversation to be changed.
+    pub(super) fn conversation_mut(&mut self, at: At) -> &mut ConversationRow {
+        let object = &mut self.conversations[at];
+        self.changes += 1;
+        if object.group != self.group.number {
+            object.group = self.group.number;
+            self.group.conversations.push(at);
+        }
+        &mut object.value.row
+    }
+
+    /// Makes a conversation whose number is free.
+    pub(super) fn add_conversation(&mut self, app: AppId, id: ConversationId, members: [UserId; 2]) -> At {
+        let row = ConversationRow { members, ..ConversationRow::default() };
+        let at = self.put_conversation((app, id), row, true);
+        self.conversation_mut(at);
+        at
+    }
+
+    fn put_conversation(&mut self, key: ConversationKey, row: ConversationRow, fresh: bool) -> At {
+        let [a, b] = row.members;
+        self.directs.insert((key.0, a.min(b), a.max(b)), key.1);
+        self.conversations.add(key, Conversation { row, fresh })
+    }
+}
+
+/// Two ascending sequences as one, without repetitions.
+fn merged<T: Ord>(
+    hot: impl Iterator<Item = T>,
+    cold: impl Iterator<Item = Result<T, StoreError>>,
+) -> impl Iterator<Item = Result<T, StoreError>> {
+    let (mut hot, mut cold) = (hot.peekable(), cold.peekable());
+    std::iter::from_fn(move || match (hot.peek(), cold.peek()) {
+        (Some(first), Some(Ok(second))) if first < second => hot.next().map(Ok),
+        (Some(first), Some(Ok(second))) if first == second => {
+            hot.next();
+            cold.next()
+        }
+        (Some(_), None) => hot.next().map(Ok),
+        _ => cold.next(),
+    })
+}

@@ -1,0 +1,226 @@
+//! What goes to sled when a segment is full: what changed in it and in no newer one, and what it has that is still alive.
+
+use std::collections::BTreeMap;
+
+use super::super::keys::{self, Key};
+use super::super::rows::{Answers, Body, Chunk, Content, Entry, Number, Piece, Record, seal};
+use super::{Changed, State, User};
+use crate::ids::{AppId, ConversationId, DeviceId, Position, UserId};
+
+/// Bytes of a row, roughly. sled keeps up to 21 rows in one page and moves a page above 128 KiB to a file of its own,
+/// which it never syncs: rows must stay so small that no page gets there.
+const ROW_BYTES: usize = 4096;
+
+const _: () = assert!(21 * (ROW_BYTES + 256) < 128 * 1024 - 4096);
+
+/// Rows to write, and under `None` those to delete.
+pub(in super::super) type Rows = BTreeMap<Key, Option<Vec<u8>>>;
+
+/// What is to be done in sled for one object.
+#[derive(Default)]
+pub(in super::super) struct Spill {
+    pub rows: Rows,
+    /// Rows whose keys begin so are to be deleted first.
+    pub prefixes: Vec<Key>,
+    /// Rows with `from ≤ key < end` are to be deleted first.
+    pub ranges: Vec<(Key, Key)>,
+    /// A user that is gone: its name's row, if it is still its own.
+    pub nameless: Option<(AppId, UserId)>,
+    /// Answers to be added to those in the rows: by row, oldest first.
+    pub answers: Vec<(Key, u64, Answers)>,
+    /// The last entry that is written.
+    pub up_to: Position,
+}
+
+impl Spill {
+    fn put(&mut self, key: Key, record: &impl Record) {
+        let value = seal(&key, record);
+        self.rows.insert(key, Some(value));
+    }
+}
+
+impl State {
+    /// Adds what is to be written for one object that changed in `segment`, which has ended.
+    pub(in super::super) fn spill(&mut self, changed: Changed, segment: u64, last_group: u64) -> Spill {
+        let mut spill = Spill::default();
+        match changed {
+            Changed::App(id) => self.spill_app(id, segment, &mut spill),
+            Changed::User(app, user) => self.spill_user(app, user, segment, last_group, &mut spill),
+            Changed::Conversation(app, id) => self.spill_conversation(app, id, segment, &mut spill),
+        }
+        spill
+    }
+
+    fn spill_app(&self, id: AppId, segment: u64, spill: &mut Spill) {
+        let Some(app) = self.apps.get(&id).filter(|app| app.segment <= segment) else { return };
+        spill.put(keys::app(id), &app.row);
+        spill.put(keys::app_name(&app.row.name), &Number(u64::from(id.0)));
+    }
+
+    fn spill_conversation(&self, app: AppId, id: ConversationId, segment: u64, spill: &mut Spill) {
+        let Some(at) = self.conversations.find((app, id)) else { return };
+        let object = &self.conversations[at];
+        if object.segment <= segment {
+            let [a, b] = object.value.row.members;
+            spill.put(keys::conversation(app, id), &object.value.row);
+            if object.value.fresh {
+                spill.put(keys::direct(app, a, b), &Number(id.0));
+            }
+        }
+    }
+
+    fn spill_user(&mut self, app: AppId, id: UserId, segment: u64, last_group: u64, spill: &mut Spill) {
+        let Some(at) = self.users.find((app, id)) else { return };
+        let object = &mut self.users[at];
+        let user = &mut object.value;
+        if user.gone {
+            spill.nameless = Some((app, id));
+            spill.prefixes.extend([
+                keys::chunks_of_user(app, id),
+                keys::pieces_of_user(app, id),
+                keys::newest_of_user(app, id),
+                keys::answers_of_user(app, id),
+            ]);
+            spill.rows.insert(keys::user(app, id), None);
+            return;
+        }
+        if object.segment <= segment {
+            spill.put(keys::user(app, id), &user.row);
+            if user.fresh {
+                spill.put(keys::user_name(app, &user.row.name), &Number(id.0));
+            }
+        }
+        for (kind, conversation, about) in user.forgotten.drain(..) {
+            spill.rows.insert(keys::newest(app, id, kind, conversation, about), None);
+        }
+        let lost = user.lost_devices.drain(..).map(|device| keys::answers_of_device(app, id, device));
+        spill.prefixes.extend(lost);
+        let floor = user.floor();
+        if floor.min(user.cold) > user.cleared {
+            let after = |key| keys::after(key);
+            spill.ranges.push((keys::chunks_of_user(app, id), after(keys::chunk(app, id, floor))));
+            spill.ranges.push((keys::pieces_of_user(app, id), after(keys::piece(app, id, floor, u32::MAX))));
+            user.cleared = floor;
+        }
+        spill_entries(app, id, user, last_group, spill);
+        spill_answers(app, id, user, last_group, spill);
+    }
+
+    /// What was to be done for an object is on stable storage.
+    pub(in super::super) fn spilled(&mut self, changed: Changed, up_to: Position, segment: u64, last_group: u64) {
+        match changed {
+            Changed::App(id) => {
+                if let Some(app) = self.apps.get_mut(&id).filter(|app| app.segment <= segment) {
+                    app.segment = 0;
+                }
+            }
+            Changed::Conversation(app, id) => {
+                let Some(at) = self.conversations.find((app, id)) else { return };
+                let object = &mut self.conversations[at];
+                if object.segment <= segment {
+                    object.segment = 0;
+                    object.value.fresh = false;
+                    self.evictable.push_back(changed);
+                }
+            }
+            Changed::User(app, id) => self.user_spilled(app, id, up_to, segment, last_group),
+        }
+    }
+
+    fn user_spilled(&mut self, app: AppId, id: UserId, up_to: Position, segment: u64, last_group: u64) {
+        let Some(at) = self.users.find((app, id)) else { return };
+        let stamp = self.next_stamp();
+        let object = &mut self.users[at];
+        object.value.stamp = stamp;
+        let is_newest = object.segment <= segment;
+        if object.value.gone {
+            if is_newest && object.group != self.group.number {
+                self.users.remove((app, id));
+            }
+            return;
+        }
+        object.value.cool(up_to, last_group);
+        if is_newest {
+            object.segment = 0;
+            if std::mem::take(&mut object.value.fresh)
+                && let Some(app) = self.apps.get_mut(&app)
+            {
+                app.fresh_names.remove(&object.value.row.name);
+                app.fresh_users.remove(&id);
+            }
+            self.evictable.push_back(Changed::User(app, id));
+        }
+    }
+}
+
+/// Entries of the segment that are still alive, in chunks.
+fn spill_entries(app: AppId, id: UserId, user: &User, last_group: u64, spill: &mut Spill) {
+    let mut chunk = Chunk(Vec::new());
+    let mut bytes = 0;
+    for entry in user.entries_up_to_group(last_group) {
+        if let Content::Receipt(receipt) = &entry.content {
+            let newest = keys::newest(app, id, receipt.kind, receipt.conversation, receipt.user);
+            spill.put(newest, &Number(entry.position.0));
+        }
+        let entry = in_rows(app, id, entry, spill);
+        let size = entry_bytes(&entry);
+        if bytes + size > ROW_BYTES && !chunk.0.is_empty() {
+            spill_chunk(app, id, &mut chunk, spill);
+            bytes = 0;
+        }
+        bytes += size;
+        chunk.0.push(entry);
+    }
+    spill_chunk(app, id, &mut chunk, spill);
+}
+
+fn spill_chunk(app: AppId, id: UserId, chunk: &mut Chunk, spill: &mut Spill) {
+    let Some(last) = chunk.0.last() else { return };
+    spill.up_to = last.position;
+    spill.put(keys::chunk(app, id, last.position), chunk);
+    chunk.0.clear();
+}
+
+/// An entry as it lies in a chunk: what is large is put into pieces.
+fn in_rows(app: AppId, id: UserId, entry: &Entry, spill: &mut Spill) -> Entry {
+    let mut entry = entry.clone();
+    if let Content::Message(_, body) = &mut entry.content
+        && let Body::Here(encoded) = body
+        && encoded.len() > ROW_BYTES - 128
+    {
+        let mut pieces = 0;
+        for at in (0..encoded.len()).step_by(ROW_BYTES) {
+            let piece = Piece(encoded.slice(at..encoded.len().min(at + ROW_BYTES)));
+            spill.put(keys::piece(app, id, entry.position, pieces), &piece);
+            pieces += 1;
+        }
+        *body = Body::Pieces(pieces);
+    }
+    entry
+}
+
+/// At least what it takes in a chunk.
+fn entry_bytes(entry: &Entry) -> usize {
+    64 + match &entry.content {
+        Content::Message(_, Body::Here(encoded)) => encoded.len(),
+        Content::Message(_, Body::Pieces(_)) => 0,
+        Content::Receipt(receipt) => receipt.name.len(),
+    }
+}
+
+/// Answers of the segment that may still be asked for.
+fn spill_answers(app: AppId, id: UserId, user: &User, last_group: u64, spill: &mut Spill) {
+    let kept = postrider_protocol::limits::KEPT_ANSWERS as u64;
+    let mut groups: BTreeMap<(DeviceId, u64), Answers> = BTreeMap::new();
+    for hot in user.answers.iter().take_while(|hot| hot.group <= last_group) {
+        let Some(device) = user.device(hot.device) else { continue };
+        let send_id = hot.row.send_id();
+        if send_id.0 + kept > user.row.devices[device].highest.0 {
+            let group = groups.entry((hot.device, keys::answer_group(send_id))).or_insert_with(|| Answers(Vec::new()));
+            group.0.push(hot.row.clone());
+        }
+    }
+    for ((device, group), answers) in groups {
+        spill.answers.push((keys::answers(app, id, device, group), group, answers));
+    }
+}

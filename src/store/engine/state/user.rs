@@ -1,0 +1,265 @@
+//! A user in memory: its row, the part of its inbox that is not in sled yet, and what it takes to tell which entries are
+//! alive.
+
+use std::collections::VecDeque;
+
+use rustc_hash::FxHashMap;
+
+use super::super::rows::{AnswerRow, Content, Entry, ReceiptFacts, ReceiptKind, UserRow};
+use crate::ids::{ConversationId, DeviceId, Position, SendId, UserId};
+
+/// Dead entries in an inbox at which it is looked whether to close the gaps.
+const MANY_DEAD: usize = 32;
+
+/// What a receipt is about: an inbox has at most one of each.
+pub(in super::super) type ReceiptKey = (ReceiptKind, ConversationId, UserId);
+
+#[derive(Default)]
+pub(in super::super) struct User {
+    pub row: UserRow,
+    /// It was removed; it stays until sled has forgotten it.
+    pub gone: bool,
+    /// Whether sled may not have its name yet.
+    pub fresh: bool,
+    /// Entries that may not be in sled, in the order of their positions.
+    hot: VecDeque<HotEntry>,
+    dead: usize,
+    /// Sled has entries up to here; 0 when it has none.
+    pub cold: Position,
+    /// Another one whenever something of it has got from memory to sled alone.
+    pub stamp: u64,
+    /// Sled has none up to here any more.
+    pub cleared: Position,
+    /// Where the newest receipt of each kind, conversation and user is.
+    pub newest: FxHashMap<ReceiptKey, Newest>,
+    /// Rows of receipts that sled still has and that are gone.
+    pub forgotten: Vec<ReceiptKey>,
+    /// Devices that were removed while sled may have answers of theirs.
+    pub lost_devices: Vec<DeviceId>,
+    /// Answers that may not be in sled, oldest first.
+    pub answers: VecDeque<HotAnswer>,
+}
+
+pub(in super::super) struct HotEntry {
+    pub entry: Entry,
+    /// The group it came with.
+    pub group: u64,
+    pub dead: bool,
+}
+
+#[derive(Clone, Copy)]
+pub(in super::super) struct Newest {
+    pub position: Position,
+    /// Whether sled has a row of it.
+    pub cold: bool,
+}
+
+pub(in super::super) struct HotAnswer {
+    pub device: DeviceId,
+    pub row: AnswerRow,
+    /// The group it came with.
+    pub group: u64,
+}
+
+impl ReceiptFacts {
+    pub(in super::super) fn key(&self) -> ReceiptKey {
+        (self.kind, self.conversation, self.user)
+    }
+}
+
+impl User {
+    pub(in super::super) fn new(row: UserRow) -> User {
+        User { row, ..User::default() }
+    }
+
+    /// What stays of one that was removed.
+    pub(in super::super) fn gone() -> User {
+        User { gone: true, ..User::default() }
+    }
+
+    /// Sled has a row of a receipt.
+    pub(in super::super) fn found_newest(&mut self, receipt: ReceiptKey, position: Position) {
+        if position > self.row.trimmed {
+            self.newest.insert(receipt, Newest { position, cold: true });
+        } else {
+            self.forgotten.push(receipt);
+        }
+    }
+
+    /// Whether an entry has not been trimmed, expired, or given way to a newer receipt.
+    pub(in super::super) fn is_alive(&self, entry: &Entry) -> bool {
+        entry.position > self.row.trimmed
+            && match &entry.content {
+                Content::Message(..) => entry.position > self.row.expired,
+                Content::Receipt(receipt) => {
+                    self.newest.get(&receipt.key()).is_some_and(|newest| newest.position == entry.position)
+                }
+            }
+    }
+
+    /// Every entry up to here is dead.
+    pub(in super::super) fn floor(&self) -> Position {
+        let before = |newest: &Newest| Position(newest.position.0.saturating_sub(1));
+        let first_receipt = self.newest.values().map(before).min();
+        self.row.trimmed.max(first_receipt.map_or(self.row.expired, |before| before.min(self.row.expired)))
+    }
+
+    /// The number of its device.
+    pub(in super::super) fn device(&self, id: DeviceId) -> Option<usize> {
+        self.row.devices.iter().position(|device| device.id == id)
+    }
+
+    /// Entries that may not be in sled with `after < position`, oldest first.
+    pub(in super::super) fn hot_after(&self, after: Position) -> impl Iterator<Item = &Entry> {
+        // What is asked for is nearly always all of it.
+        let first = match self.hot.front() {
+            Some(front) if front.entry.position > after => 0,
+            _ => self.hot.partition_point(|hot| hot.entry.position <= after),
+        };
+        self.hot.range(first..).filter(|hot| !hot.dead).map(|hot| &hot.entry)
+    }
+
+    /// Where the part begins that is certainly not in sled alone.
+    pub(in super::super) fn is_hot_after(&self, after: Position) -> bool {
+        after >= self.cold
+    }
+
+    /// Appends an entry; a receipt takes the place of the older one.
+    pub(in super::super) fn push(&mut self, entry: Entry, group: u64) {
+        if let Content::Receipt(receipt) = &entry.content {
+            let newest = Newest { position: entry.position, cold: false };
+            if let Some(older) = self.newest.insert(receipt.key(), newest) {
+                if older.cold {
+                    // Its row is written over when this one gets to sled, and deleted if this one never does.
+                    self.forgotten.push(receipt.key());
+                }
+                self.bury(older.position);
+            }
+        }
+        self.hot.push_back(HotEntry { entry, group, dead: false });
+    }
+
+    /// Marks one hot entry as dead, if it is there.
+    fn bury(&mut self, position: Position) {
+        let at = self.hot.partition_point(|hot| hot.entry.position < position);
+        if let Some(hot) = self.hot.get_mut(at)
+            && hot.entry.position == position
+            && !hot.dead
+        {
+            hot.dead = true;
+            self.dead += 1;
+        }
+        self.close_gaps();
+    }
+
+    fn close_gaps(&mut self) {
+        while self.hot.front().is_some_and(|hot| hot.dead) {
+            self.hot.pop_front();
+            self.dead -= 1;
+        }
+        if self.dead > MANY_DEAD && self.dead * 2 > self.hot.len() {
+            self.hot.retain(|hot| !hot.dead);
+            self.dead = 0;
+        }
+    }
+
+    /// Forgets what `trimmed` and `expired` say is dead.
+    pub(in super::super) fn drop_dead(&mut self) {
+        let (trimmed, expired) = (self.row.trimmed, self.row.expired);
+        while let Some(front) = self.hot.front()
+            && (front.dead || front.entry.position <= trimmed)
+        {
+            let Some(front) = self.hot.pop_front() else { break };
+            if front.dead {
+                self.dead -= 1;
+            } else if let Content::Receipt(receipt) = &front.entry.content {
+                self.forget(receipt.key(), front.entry.position);
+            }
+        }
+        if expired > trimmed {
+            let mut buried = 0;
+            for hot in self.hot.iter_mut().take_while(|hot| hot.entry.position <= expired) {
+                if !hot.dead && matches!(hot.entry.content, Content::Message(..)) {
+                    hot.dead = true;
+                    buried += 1;
+                }
+            }
+            self.dead += buried;
+            self.close_gaps();
+        }
+        if trimmed.min(self.cold) > self.cleared {
+            // Receipts of which only sled has the entry.
+            let passed: Vec<_> = self.newest.iter().filter(|(_, newest)| newest.position <= trimmed).collect();
+            let passed: Vec<_> = passed.into_iter().map(|(key, newest)| (*key, newest.position)).collect();
+            for (key, position) in passed {
+                self.forget(key, position);
+            }
+        }
+    }
+
+    fn forget(&mut self, key: ReceiptKey, position: Position) {
+        if let Some(newest) = self.newest.get(&key)
+            && newest.position == position
+        {
+            if newest.cold {
+                self.forgotten.push(key);
+            }
+            self.newest.remove(&key);
+        }
+    }
+
+    /// A device is no more, and nobody asks for its answers.
+    pub(in super::super) fn lose_device(&mut self, id: DeviceId) {
+        self.row.devices.retain(|device| device.id != id);
+        self.answers.retain(|hot| hot.device != id);
+        self.lost_devices.push(id);
+    }
+
+    /// Keeps an answer; those that no repetition may ask for any more go.
+    pub(in super::super) fn push_answer(&mut self, device: DeviceId, row: AnswerRow, group: u64) {
+        let kept = postrider_protocol::limits::KEPT_ANSWERS as u64;
+        let newest = row.send_id().0;
+        let is_old = |front: &HotAnswer| front.device == device && front.row.send_id().0 + kept <= newest;
+        if self.answers.front().is_some_and(is_old) {
+            self.answers.pop_front();
+        }
+        self.answers.push_back(HotAnswer { device, row, group });
+    }
+
+    /// An answer that may not be in sled.
+    pub(in super::super) fn answer(&self, device: DeviceId, send_id: SendId) -> Option<&AnswerRow> {
+        let found = self.answers.iter().rev().find(|hot| hot.device == device && hot.row.send_id() == send_id);
+        found.map(|hot| &hot.row)
+    }
+
+    /// Living entries of groups up to this one, oldest first.
+    pub(in super::super) fn entries_up_to_group(&self, group: u64) -> impl Iterator<Item = &Entry> {
+        self.hot.iter().take_while(move |hot| hot.group <= group).filter(|hot| !hot.dead).map(|hot| &hot.entry)
+    }
+
+    /// Sled has all entries up to `position` and all answers up to a group now.
+    pub(in super::super) fn cool(&mut self, position: Position, group: u64) {
+        while let Some(front) = self.hot.front()
+            && front.entry.position <= position
+        {
+            if front.dead {
+                self.dead -= 1;
+            } else if let Content::Receipt(receipt) = &front.entry.content
+                && let Some(newest) = self.newest.get_mut(&receipt.key())
+                && newest.position == front.entry.position
+            {
+                newest.cold = true;
+            }
+            self.hot.pop_front();
+            self.cold = self.cold.max(position);
+        }
+        while self.answers.front().is_some_and(|hot| hot.group <= group) {
+            self.answers.pop_front();
+        }
+    }
+
+    /// Whether sled has all there is of it, apart from its row.
+    pub(in super::super) fn is_cool(&self) -> bool {
+        self.hot.is_empty() && self.answers.is_empty() && !self.fresh && !self.gone
+    }
+}
