@@ -51,6 +51,7 @@ impl Judge {
 
     /// RCPT-8, to the device that sent it.
     fn was_told_expired(&mut self, place: Place, fact: &Fact) {
+        // Both stores tell nobody when a note to oneself expires.
         if fact.sender == fact.recipient {
             return;
         }
