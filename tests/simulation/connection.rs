@@ -1,6 +1,7 @@
 //! One connection of the server, as `net::handshake` and `net::connection` drive it: the same calls in the same order,
 //! over a simulated socket instead of TLS.
 
+use std::convert::Infallible;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -40,20 +41,15 @@ enum Wake {
     Timeout,
 }
 
-enum Failed {
-    Broken,
-    Coded(CodedError),
-}
-
-impl From<Broken> for Failed {
+impl From<Broken> for Ended {
     fn from(_: Broken) -> Self {
-        Failed::Broken
+        Ended::Gone
     }
 }
 
-impl From<CodedError> for Failed {
+impl From<CodedError> for Ended {
     fn from(error: CodedError) -> Self {
-        Failed::Coded(error)
+        Ended::Closed(error)
     }
 }
 
@@ -65,6 +61,7 @@ struct Connection {
     session: Session,
     backlog_end: Option<Position>,
     broken: bool,
+    writing: bool,
     /// For [`Bug::LosesWakeUps`].
     wrote: bool,
 }
@@ -74,22 +71,30 @@ pub async fn serve(node: Rc<Node>, socket: Socket) {
     let mut inbound = BytesMut::new();
     let login = timeout(&node.runtime, node.bounds.login_timeout, welcome(&node, &socket, &mut inbound)).await;
     let refused = match login {
-        Some(Ok((peer, session))) => {
+        Some(Ok((peer, session, welcome))) => {
             let backlog_end = Some(peer.outbox.newest());
-            let outbound = BytesMut::new();
-            let connection =
-                Connection { socket, inbound, outbound, peer, session, backlog_end, broken: false, wrote: false };
+            let connection = Connection {
+                socket,
+                inbound,
+                outbound: welcome,
+                peer,
+                session,
+                backlog_end,
+                broken: false,
+                writing: false,
+                wrote: false,
+            };
             return connection.serve(&node).await;
         }
-        Some(Err(Failed::Broken)) => return,
-        Some(Err(Failed::Coded(error))) => error,
+        Some(Err(Ended::Closed(error))) => error,
+        Some(Err(_)) => return,
         None => ErrorCode::LoginTimeout.into(),
     };
     let last = say_and_close(&socket, BytesMut::new(), Body::Error(refused.to_wire()));
     let _ = timeout(&node.runtime, CLOSING_TIME, last).await;
 }
 
-async fn welcome(node: &Node, socket: &Socket, inbound: &mut BytesMut) -> Result<(Peer, Session), Failed> {
+async fn welcome(node: &Node, socket: &Socket, inbound: &mut BytesMut) -> Result<(Peer, Session, BytesMut), Ended> {
     let mut hello = AwaitingHello::new().handle_frame(next_frame(socket, inbound).await?)?;
     if node.bug == Some(Bug::IgnoresTheWindow) {
         hello.window = limits::MAX_WINDOW;
@@ -99,12 +104,8 @@ async fn welcome(node: &Node, socket: &Socket, inbound: &mut BytesMut) -> Result
     let (peer, attached) = node.router.log_in(tenant, hello, admission, node.router.outbox()).await?;
     let mut bytes = BytesMut::new();
     frames::put(&frame(welcome_body(node, &attached)), &mut bytes);
-    if write_all(socket, &mut bytes).await.is_err() {
-        node.router.leave(&peer);
-        return Err(Failed::Broken);
-    }
     let idle = Duration::from_micros(node.bounds.idle_timeout);
-    Ok((peer, Session::new(attached.cursor.0, idle, node.clock.elapsed())))
+    Ok((peer, Session::new(attached.cursor.0, idle, node.clock.elapsed()), bytes))
 }
 
 fn welcome_body(node: &Node, attached: &Attached) -> Body {
@@ -122,13 +123,13 @@ fn welcome_body(node: &Node, attached: &Attached) -> Body {
     })
 }
 
-async fn next_frame(socket: &Socket, inbound: &mut BytesMut) -> Result<wire::ClientFrame, Failed> {
+async fn next_frame(socket: &Socket, inbound: &mut BytesMut) -> Result<wire::ClientFrame, Ended> {
     loop {
         if let Some(body) = frames::take(inbound, limits::MAX_LOGIN_FRAME_BYTES)? {
             return Ok(frames::decode_client(body)?);
         }
         if poll_fn(|cx| socket.poll_read(cx, inbound, SCRATCH_BYTES)).await? == 0 {
-            return Err(Failed::Broken);
+            return Err(Ended::Gone);
         }
     }
 }
@@ -158,11 +159,7 @@ async fn say_and_close(socket: &Socket, mut bytes: BytesMut, last: Body) -> Resu
 
 impl Connection {
     async fn serve(mut self, node: &Node) {
-        let ended = match self.run(node).await {
-            Ok(ended) => ended,
-            Err(Failed::Broken) => Ended::Gone,
-            Err(Failed::Coded(error)) => Ended::Closed(error),
-        };
+        let Err(ended) = self.run(node).await;
         if node.bug != Some(Bug::KeepsItsSeat) || !matches!(ended, Ended::Gone) {
             node.router.leave(&self.peer);
         }
@@ -172,48 +169,49 @@ impl Connection {
             Ended::Closed(error) => Body::Error(error.to_wire()),
             Ended::Goodbye => Body::Goodbye(wire::Goodbye {}),
         };
-        self.outbound.unsplit(self.peer.outbox.take().frames);
-        let bytes = std::mem::take(&mut self.outbound);
+        let mut bytes = std::mem::take(&mut self.outbound);
+        bytes.unsplit(self.peer.outbox.take().frames);
         let _ = timeout(&node.runtime, CLOSING_TIME, say_and_close(&self.socket, bytes, last)).await;
     }
 
-    async fn run(&mut self, node: &Node) -> Result<Ended, Failed> {
+    async fn run(&mut self, node: &Node) -> Result<Infallible, Ended> {
         let mut timer = node.runtime.sleep(self.until_timeout(node));
         self.take_requests(node).await;
         loop {
-            self.read_backlog(node).await?;
+            if !self.writing {
+                self.read_backlog(node).await?;
+                self.take_output(node).await?;
+            } else if let Some(error) = self.peer.outbox.closing() {
+                return Err(Ended::Closed(error));
+            }
             match poll_fn(|cx| self.poll_wake(cx, &mut timer, node)).await? {
                 Wake::Read => self.take_requests(node).await,
-                Wake::Eof => return Ok(Ended::Gone),
+                Wake::Eof => return Err(Ended::Gone),
                 Wake::Output => {}
                 Wake::Timeout => {
                     self.session.handle_timeout(node.clock.elapsed())?;
                     timer = node.runtime.sleep(self.until_timeout(node));
                 }
             }
-            if !self.outbound.is_empty() {
-                match self.peer.outbox.closing() {
-                    Some(error) => return Ok(Ended::Closed(error)),
-                    None => continue,
-                }
-            }
-            let output = self.peer.outbox.take();
-            self.wrote = !output.frames.is_empty();
-            self.outbound = output.frames;
-            self.session.handle_answered(output.answered);
-            self.session.handle_delivered(output.delivered.0);
-            if node.bug == Some(Bug::ConfirmsWhatItWrote) && output.delivered.0 > self.session.confirmed() {
-                let mut work = Work::default();
-                let received = Some(output.delivered.0);
-                node.router.collect(&self.peer, Requests { received, request: None }, &mut work);
-                node.router.commit(&self.peer, work).await;
-            }
-            if let Some(error) = output.closing {
-                return Ok(Ended::Closed(error));
-            }
-            if output.finished {
-                return Ok(Ended::Goodbye);
-            }
+        }
+    }
+
+    async fn take_output(&mut self, node: &Node) -> Result<(), Ended> {
+        let output = self.peer.outbox.take();
+        self.wrote = !output.frames.is_empty();
+        self.outbound.unsplit(output.frames);
+        self.session.handle_answered(output.answered);
+        self.session.handle_delivered(output.delivered.0);
+        if node.bug == Some(Bug::ConfirmsWhatItWrote) && output.delivered.0 > self.session.confirmed() {
+            let mut work = Work::default();
+            let received = Some(output.delivered.0);
+            node.router.collect(&self.peer, Requests { received, request: None }, &mut work);
+            node.router.commit(&self.peer, work).await;
+        }
+        match output.closing {
+            Some(error) => Err(Ended::Closed(error)),
+            None if output.finished => Err(Ended::Goodbye),
+            None => Ok(()),
         }
     }
 
@@ -224,19 +222,7 @@ impl Connection {
 
     async fn take_requests(&mut self, node: &Node) {
         let mut work = Work::default();
-        let now = node.clock.elapsed();
-        let decoded = loop {
-            let body = match frames::take(&mut self.inbound, node.bounds.max_frame_bytes) {
-                Ok(Some(body)) => body,
-                Ok(None) => break Ok(()),
-                Err(error) => break Err(error),
-            };
-            let handled = frames::decode_client(body).and_then(|frame| self.session.handle_frame(frame, now));
-            match handled {
-                Ok(requests) => node.router.collect(&self.peer, requests, &mut work),
-                Err(error) => break Err(error),
-            }
-        };
+        let decoded = self.decode(node, &mut work);
         node.router.commit(&self.peer, work).await;
         if let Err(error) = decoded {
             self.broken = true;
@@ -244,10 +230,17 @@ impl Connection {
         }
     }
 
-    async fn read_backlog(&mut self, node: &Node) -> Result<(), CodedError> {
-        if self.outbound.is_empty() {
-            node.router.read_on(&self.peer).await?;
+    fn decode(&mut self, node: &Node, work: &mut Work) -> Result<(), CodedError> {
+        let now = node.clock.elapsed();
+        while let Some(body) = frames::take(&mut self.inbound, node.bounds.max_frame_bytes)? {
+            let requests = self.session.handle_frame(frames::decode_client(body)?, now)?;
+            node.router.collect(&self.peer, requests, work);
         }
+        Ok(())
+    }
+
+    async fn read_backlog(&mut self, node: &Node) -> Result<(), CodedError> {
+        node.router.read_on(&self.peer).await?;
         let early = node.bug == Some(Bug::IsCaughtUpTooEarly);
         if let Some(end) = self.backlog_end
             && (early || self.peer.outbox.streamed() >= end)
@@ -263,14 +256,15 @@ impl Connection {
         if node.bug != Some(Bug::LosesWakeUps) || !std::mem::take(&mut self.wrote) {
             self.peer.outbox.register(cx.waker());
         }
-        let written = self.poll_write_out(cx)?;
+        self.writing = self.poll_write_out(cx)?.is_pending();
+        let waiting = self.peer.outbox.look();
         if !self.broken
-            && !self.peer.outbox.is_full()
+            && !waiting.full
             && let Poll::Ready(read) = self.poll_read_in(cx)?
         {
             return Poll::Ready(Ok(read));
         }
-        if self.peer.outbox.is_closing() || (written.is_ready() && self.peer.outbox.has_work()) {
+        if waiting.closing || (waiting.work && !self.writing) {
             return Poll::Ready(Ok(Wake::Output));
         }
         Pin::new(timer).poll(cx).map(|()| Ok(Wake::Timeout))

@@ -148,6 +148,10 @@ pub async fn timeout<F: Future>(runtime: &Arc<Runtime>, time: Micros, future: F)
     let mut sleep = runtime.sleep(time);
     let mut future = Box::pin(future);
     std::future::poll_fn(move |cx| {
+        // As `select!` has it: if both are there, either may win.
+        if runtime.dice.chance(50) && Pin::new(&mut sleep).poll(cx).is_ready() {
+            return Poll::Ready(None);
+        }
         if let Poll::Ready(output) = future.as_mut().poll(cx) {
             return Poll::Ready(Some(output));
         }
