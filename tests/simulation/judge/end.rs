@@ -51,10 +51,6 @@ impl Judge {
 
     /// RCPT-8, to the device that sent it.
     fn was_told_expired(&mut self, place: Place, fact: &Fact) {
-        // Both stores tell nobody when a note to oneself expires.
-        if fact.sender == fact.recipient {
-            return;
-        }
         let (origin, _) = self.origin(fact);
         let Some(device) = self.devices.get(&origin).filter(|device| !device.gone) else { return };
         let told = device.expired.get(&(place.0, fact.recipient.clone())).copied().unwrap_or(0);
