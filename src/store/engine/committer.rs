@@ -2,7 +2,8 @@
 //!
 //! What is decided gathers in a group with the completions that wait for it. The thread takes the group, writes it as one
 //! record, and only when that is on stable storage calls the completions, in the order of the decisions. While it syncs,
-//! the next group gathers: groups need no timer and grow with the load.
+//! the next group gathers: groups need no timer and grow with the load. Only what nobody waits for, confirmations that tell
+//! no other user, waits a few milliseconds for a group to go with.
 //!
 //! # What holds
 //! - The state is never further ahead of the disk than what is queued, which is bounded.
@@ -21,10 +22,13 @@ use super::Around;
 use super::journal::{Journal, Room};
 use super::sequencer;
 use super::state::{At, State};
-use crate::store::{Batch, Committed, Completion, Operation, StoreError};
+use crate::store::{Batch, Committed, Completion, Operation, Outcome, StoreError};
 
 /// What an operation weighs in the queue beside its content, in bytes: at least what it takes in the journal.
 const OPERATION_BYTES: usize = 512;
+
+/// How long what nobody waits for may stay in memory: it goes with the next group, or after this.
+const LAZY_PAUSE: Duration = Duration::from_millis(5);
 
 /// How often is looked whether there is room again, if nobody tells.
 const GATE_PAUSE: Duration = Duration::from_millis(500);
@@ -52,6 +56,8 @@ pub(super) struct Shared {
 pub(super) struct Core {
     pub state: State,
     waiting: Vec<Waiting>,
+    /// Whether somebody waits who must not wait longer than it takes.
+    urgent: bool,
     gate: Gate,
     /// Whether the thread sleeps and must be woken.
     asleep: bool,
@@ -186,6 +192,7 @@ impl Shared {
         let core = Core {
             state,
             waiting: Vec::new(),
+            urgent: false,
             gate: Gate::Open,
             asleep: false,
             look_at_gate: true,
@@ -223,8 +230,13 @@ impl Shared {
                 sequencer::frozen::answer(&mut core.state, batch).and_then(|answered| answered.ok_or(full))
             }
         };
+        let urgent = !result.as_ref().is_ok_and(|committed| is_lazy(&core.state, committed));
+        let first = core.waiting.is_empty();
         core.waiting.push(Waiting { done, result, _room: Some(room) });
-        self.wake(core);
+        if urgent || first {
+            core.urgent |= urgent;
+            self.wake(core);
+        }
         Ok(())
     }
 
@@ -232,6 +244,7 @@ impl Shared {
     pub(super) fn after_all(&self, mut core: MutexGuard<'_, Core>, done: Completion) {
         let result = core.failure.clone().map_or_else(|| Ok(Committed::default()), Err);
         core.waiting.push(Waiting { done: Done::new(done), result, _room: None });
+        core.urgent = true;
         self.wake(core);
     }
 
@@ -369,7 +382,9 @@ fn next(shared: &Shared) -> Next<'_> {
         if std::mem::take(&mut core.look_at_gate) && core.failure.is_none() {
             return Next::Look;
         }
-        if !core.waiting.is_empty() {
+        let somebody_waits = !core.waiting.is_empty();
+        let ends = core.closed || !core.end_segment.is_empty();
+        if std::mem::take(&mut core.urgent) || somebody_waits && ends {
             return Next::Commit(core);
         }
         if !core.end_segment.is_empty() {
@@ -379,15 +394,28 @@ fn next(shared: &Shared) -> Next<'_> {
             return Next::End;
         }
         core.asleep = true;
-        if let Gate::Open = core.gate {
+        let pause = match core.gate {
+            _ if somebody_waits => LAZY_PAUSE,
+            Gate::Open => Duration::MAX,
+            Gate::Behind | Gate::Full(_) => GATE_PAUSE,
+        };
+        if pause == Duration::MAX {
             core = shared.wake.wait(core).unwrap_or_else(PoisonError::into_inner);
         } else {
-            let (woken, waited) = shared.wake.wait_timeout(core, GATE_PAUSE).unwrap_or_else(PoisonError::into_inner);
+            let (woken, waited) = shared.wake.wait_timeout(core, pause).unwrap_or_else(PoisonError::into_inner);
             core = woken;
-            core.look_at_gate |= waited.timed_out();
+            core.urgent |= waited.timed_out() && somebody_waits;
+            core.look_at_gate |= waited.timed_out() && !somebody_waits;
         }
         core.asleep = false;
     }
+}
+
+/// Whether nobody learns anything from it and nothing is shown to anybody: confirmations that tell no other user. They need
+/// no sync of their own.
+fn is_lazy(state: &State, committed: &Committed) -> bool {
+    let mut outcomes = committed.outcomes.iter();
+    committed.published.is_empty() && state.has_changes() && outcomes.all(|one| matches!(one, Outcome::Received(_)))
 }
 
 /// Makes the group durable; returns why it is not. `waiting`, which is empty, gets those who wait for it.
