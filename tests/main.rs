@@ -18,6 +18,8 @@ mod conversations;
 mod devices;
 mod durability;
 mod enrollment;
+#[cfg(target_os = "linux")]
+mod failing_disk;
 mod misuse;
 mod operator;
 mod receipts;

@@ -39,6 +39,7 @@ struct Inner {
     live: bool,
     closing: Option<CodedError>,
     finished: bool,
+    lost_reads: bool,
 }
 
 impl Inner {
@@ -114,6 +115,7 @@ impl Outbox {
             live: false,
             closing: None,
             finished: false,
+            lost_reads: false,
         };
         Self { inner: Mutex::new(inner), waker: AtomicWaker::new(), bound }
     }
@@ -229,6 +231,18 @@ impl Outbox {
     pub fn finish(&self) {
         self.lock().finished = true;
         self.waker.wake();
+    }
+
+    /// A read mark of this connection could not be kept.
+    pub fn lose_reads(&self) {
+        self.lock().lost_reads = true;
+    }
+
+    /// Whether a read mark of this connection could not be kept: then the client must not be told what makes it believe
+    /// otherwise (RCPT-10).
+    #[must_use]
+    pub fn has_lost_reads(&self) -> bool {
+        self.lock().lost_reads
     }
 
     /// Why the connection is closing, if it is.
