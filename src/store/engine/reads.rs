@@ -1,5 +1,6 @@
 //! Reads beside the committer: from the state, and from sled without holding up who commits.
 
+use std::cell::Cell;
 use std::sync::MutexGuard;
 
 use tokio::sync::oneshot;
@@ -29,6 +30,7 @@ pub(super) fn inbox(
     up_to: Position,
     limit: ReadLimit,
 ) -> Result<Read, StoreError> {
+    let start = after;
     let mut filling = Filling { page: Page { entries: Vec::new(), complete: true }, limit, bytes: 0 };
     loop {
         let mut core = shared.core();
@@ -37,14 +39,20 @@ pub(super) fn inbox(
         };
         if core.state.user(at).is_hot_after(after) {
             filling.merge(core.state.user(at), &[], after, up_to);
+            if after == start {
+                filling.must_be_whole(core.state.user(at), key, start, up_to)?;
+            }
             return Ok(finished(shared, core, at, filling.page));
         }
         let disk = core.state.disk()?;
-        let stamp = core.state.user(at).stamp;
+        let (stamp, has) = (core.state.user(at).stamp, core.state.user(at).cold);
         drop(core);
 
         // What is in sled is not waited for under the lock; whether it is alive is looked up then.
-        let cold = cold_entries(shared, &disk, key, after, up_to, limit)?;
+        let mut cold = cold_entries(shared, &disk, key, after, up_to, limit)?;
+        if cold.complete && cold.seen < has && has <= up_to {
+            cold.gap = has;
+        }
         let mut core = shared.core();
         let Some(at) = core.state.find_user(key.0, key.1)? else {
             return Ok(Read { page: filling.page, durable: None });
@@ -53,9 +61,15 @@ pub(super) fn inbox(
             // Meanwhile something may have got to sled that was in memory before.
             continue;
         }
+        if cold.gap > core.state.user(at).floor() {
+            return Err(incomplete(key, cold.gap));
+        }
         let end = if cold.complete { up_to } else { cold.entries.last().map_or(up_to, |last| last.position) };
         let is_full = !filling.merge(core.state.user(at), &cold.entries, after, end);
         if is_full || cold.complete {
+            if after == start {
+                filling.must_be_whole(core.state.user(at), key, start, up_to)?;
+            }
             return Ok(finished(shared, core, at, filling.page));
         }
         // Not all of it was alive: what lies behind it is in the page, too.
@@ -87,6 +101,18 @@ impl Filling {
         hot.all(|entry| self.add(entry))
     }
 
+    /// Checks what was taken in one go of a whole inbox against the number of its messages.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] when some are missing.
+    fn must_be_whole(&self, user: &User, key: UserKey, after: Position, up_to: Position) -> Result<(), StoreError> {
+        if !self.page.complete || after > user.floor() || up_to < user.row.head {
+            return Ok(());
+        }
+        let messages = self.page.entries.iter().filter(|entry| matches!(entry.item, Item::Message(_))).count();
+        if messages as u64 == user.row.messages { Ok(()) } else { Err(incomplete(key, user.row.head)) }
+    }
+
     /// Takes an entry; `false`, when there is no room for it.
     fn add(&mut self, entry: &Entry) -> bool {
         let item = match &entry.content {
@@ -108,8 +134,17 @@ impl Filling {
     }
 }
 
+fn incomplete((app, user): UserKey, position: Position) -> StoreError {
+    let what = format!("entries of user {user} of app {app} before position {position} are not in the inbox any more");
+    StoreError::Corrupt(what)
+}
+
 struct Cold {
     entries: Vec<Entry>,
+    /// The last entry, dead or alive.
+    seen: Position,
+    /// Up to here something that sled had is not there.
+    gap: Position,
     /// Whether sled has no more of what was asked for.
     complete: bool,
 }
@@ -123,10 +158,12 @@ fn cold_entries(
     up_to: Position,
     limit: ReadLimit,
 ) -> Result<Cold, StoreError> {
-    let mut cold = Cold { entries: Vec::new(), complete: true };
+    let mut cold = Cold { entries: Vec::new(), seen: after, gap: Position(0), complete: true };
+    let gap = Cell::default();
     let mut bytes = 0usize;
-    for entry in cold::entries(disk, key, after, up_to) {
+    for entry in cold::entries(disk, key, after, up_to, &gap) {
         let mut entry = entry?;
+        cold.seen = entry.position;
         if cold.entries.len() > limit.entries || bytes > limit.bytes {
             cold.complete = false;
             break;
@@ -144,6 +181,7 @@ fn cold_entries(
         }
         cold.entries.push(entry);
     }
+    cold.gap = gap.get();
     Ok(cold)
 }
 
