@@ -280,7 +280,8 @@ impl Inspection<'_, '_> {
     /// Pieces belong to an entry.
     fn pieces(&mut self, id: UserId, user: &User, wanted: &BTreeMap<Position, u32>) -> Result<(), StoreError> {
         let mut strays = 0;
-        let floor = user.floor();
+        // Only messages have pieces. Those of dead ones go when nothing in front of them is alive.
+        let floor = user.row.trimmed.max(user.row.expired);
         self.each_key(&keys::pieces_of_user(self.app, id), |_, key| {
             let position = keys::number(key, 1).map(Position);
             let known = position.is_some_and(|at| at <= floor || wanted.contains_key(&at));
