@@ -317,7 +317,9 @@ impl Inspection<'_, '_> {
     /// Rows that belong to nobody.
     fn strays(&mut self, users: &BTreeMap<UserId, UserRow>) -> Result<(), StoreError> {
         let app = self.app;
-        for prefix in [keys::chunks(app), keys::ends(app), keys::pieces(app), keys::all_newest(app), keys::all_answers(app)] {
+        for prefix in
+            [keys::chunks(app), keys::ends(app), keys::pieces(app), keys::all_newest(app), keys::all_answers(app)]
+        {
             let mut strays = 0;
             self.each_key(&prefix, |_, key| {
                 let owner = keys::user_of(key).and_then(|owner| users.get(&owner));

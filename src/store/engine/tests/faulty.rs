@@ -101,12 +101,7 @@ impl FaultyFiles {
     }
 
     fn with(root: &Path, copies: Option<tempfile::TempDir>) -> Arc<FaultyFiles> {
-        Arc::new(FaultyFiles {
-            root: root.to_owned(),
-            copies,
-            state: Mutex::default(),
-            answered: AtomicUsize::new(0),
-        })
+        Arc::new(FaultyFiles { root: root.to_owned(), copies, state: Mutex::default(), answered: AtomicUsize::new(0) })
     }
 
     /// Fails the `nth` call from now.
