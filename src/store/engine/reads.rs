@@ -31,7 +31,8 @@ pub(super) fn inbox(
     limit: ReadLimit,
 ) -> Result<Read, StoreError> {
     let start = after;
-    let mut filling = Filling { page: Page { entries: Vec::new(), complete: true }, limit, bytes: 0 };
+    let mut filling =
+        Filling { page: Page { entries: Vec::new(), complete: true }, limit, bytes: 0, dead: None, changed: false };
     loop {
         let mut core = shared.core();
         let Some(at) = core.state.find_user(key.0, key.1)? else {
@@ -39,17 +40,17 @@ pub(super) fn inbox(
         };
         if core.state.user(at).is_hot_after(after) {
             filling.merge(core.state.user(at), &[], after, up_to);
-            if after == start {
-                filling.must_be_whole(core.state.user(at), key, start, up_to)?;
-            }
+            filling.must_be_whole(core.state.user(at), key, start, up_to)?;
             return Ok(finished(shared, core, at, filling.page));
         }
         let disk = core.state.disk()?;
-        let (stamp, has) = (core.state.user(at).stamp, core.state.user(at).cold);
+        let has = core.state.user(at).cold;
+        let (stamp, cold_end) = (core.state.user(at).stamp, core.state.user(at).cold.min(up_to));
         drop(core);
 
-        // What is in sled is not waited for under the lock; whether it is alive is looked up then.
-        let mut cold = cold_entries(shared, &disk, key, after, up_to, limit)?;
+        // What is in sled is not waited for under the lock; whether it is alive is looked up then. What the spill is about
+        // to write is not looked at: it is still in memory.
+        let mut cold = cold_entries(shared, &disk, key, after, cold_end, limit)?;
         if cold.complete && cold.seen < has && has <= up_to {
             cold.gap = has;
         }
@@ -64,15 +65,14 @@ pub(super) fn inbox(
         if cold.gap > core.state.user(at).floor() {
             return Err(incomplete(key, cold.gap));
         }
-        let end = if cold.complete { up_to } else { cold.entries.last().map_or(up_to, |last| last.position) };
+        let last = cold.entries.last().map_or(cold_end, |last| last.position);
+        let end = if cold.complete { cold_end } else { last };
         let is_full = !filling.merge(core.state.user(at), &cold.entries, after, end);
-        if is_full || cold.complete {
-            if after == start {
-                filling.must_be_whole(core.state.user(at), key, start, up_to)?;
-            }
+        if is_full || end >= up_to {
+            filling.must_be_whole(core.state.user(at), key, start, up_to)?;
             return Ok(finished(shared, core, at, filling.page));
         }
-        // Not all of it was alive: what lies behind it is in the page, too.
+        // Not all of it was alive, or the rest is in memory: what lies behind it is in the page, too.
         after = end;
     }
 }
@@ -81,11 +81,17 @@ struct Filling {
     page: Page,
     limit: ReadLimit,
     bytes: usize,
+    /// Up to where messages were dead when the first of the page were taken.
+    dead: Option<(Position, Position)>,
+    /// More of them are dead since.
+    changed: bool,
 }
 
 impl Filling {
     /// Takes what sled has and is alive, and what it has not, in order; `false`, when there is no room for all of it.
     fn merge(&mut self, user: &User, cold: &[Entry], after: Position, up_to: Position) -> bool {
+        let dead = (user.row.trimmed, user.row.expired);
+        self.changed |= *self.dead.get_or_insert(dead) != dead;
         let mut hot = user.hot_after(after).take_while(|entry| entry.position <= up_to).peekable();
         for entry in cold {
             while let Some(before) = hot.next_if(|hot| hot.position < entry.position) {
@@ -101,12 +107,12 @@ impl Filling {
         hot.all(|entry| self.add(entry))
     }
 
-    /// Checks what was taken in one go of a whole inbox against the number of its messages.
+    /// Checks what was taken of a whole inbox against the number of its messages.
     ///
     /// # Errors
     /// [`StoreError::Corrupt`] when some are missing.
     fn must_be_whole(&self, user: &User, key: UserKey, after: Position, up_to: Position) -> Result<(), StoreError> {
-        if !self.page.complete || after > user.floor() || up_to < user.row.head {
+        if self.changed || !self.page.complete || after > user.floor() || up_to < user.row.head {
             return Ok(());
         }
         let messages = self.page.entries.iter().filter(|entry| matches!(entry.item, Item::Message(_))).count();

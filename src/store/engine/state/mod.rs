@@ -363,7 +363,7 @@ impl State {
         let mut hot = user.hot_after(after).take_while(|entry| entry.position <= up_to).peekable();
         if !user.is_hot_after(after) {
             // What a gap hides no device has taken: reading reports it.
-            for entry in cold::entries(&*self.disk()?, *key, after, up_to, &Cell::default()) {
+            for entry in cold::entries(&*self.disk()?, *key, after, up_to.min(user.cold), &Cell::default()) {
                 let entry = entry?;
                 while let Some(before) = hot.next_if(|hot| hot.position < entry.position) {
                     if visit(before).is_break() {
