@@ -16,7 +16,7 @@ use tokio_util::task::TaskTracker;
 use crate::admin::{self, Code, Host, StoreOperator, Vitals};
 use crate::bus;
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, OnFailure};
 use crate::hub::{self, Hub};
 use crate::ids::{AppId, DeviceId, UserId};
 use crate::net::tls::{Files, TlsError};
@@ -24,7 +24,7 @@ use crate::net::{self, certificate, listener, tls};
 use crate::router::link::MadeCode;
 use crate::router::{self, Router};
 use crate::store::engine::{Around, Engine, EngineConfig};
-use crate::store::{self, Operation, Outcome, Store, StoreError};
+use crate::store::{self, Health, Operation, Outcome, Store, StoreError};
 use crate::sweeper::Sweeper;
 use crate::tenant::{Tenant, Tenants};
 
@@ -92,6 +92,7 @@ pub struct Server {
     hub: Arc<Hub>,
     clock: Clock,
     shutdown: crate::config::Shutdown,
+    on_failure: OnFailure,
     stop: CancellationToken,
     connections: TaskTracker,
     services: TaskTracker,
@@ -119,6 +120,7 @@ impl Server {
             queue_bytes: usize::try_from(config.store.queue_bytes).unwrap_or(usize::MAX),
             segment_bytes: usize::try_from(config.store.segment_bytes).unwrap_or(usize::MAX),
             segments: config.store.segments as usize,
+            serves_after_failure: config.store.on_failure == OnFailure::ReadOnly,
             salt: u64::from_le_bytes(clock.random_bytes()),
             around_completions: Some(Around { before: hub::wakes::hold, after: hub::wakes::release }),
             ..EngineConfig::new(&data)
@@ -166,6 +168,7 @@ impl Server {
             hub: Arc::clone(&hub),
             clock: clock.clone(),
             shutdown: config.shutdown.clone(),
+            on_failure: config.store.on_failure,
             stop: CancellationToken::new(),
             connections: TaskTracker::new(),
             services: TaskTracker::new(),
@@ -248,22 +251,44 @@ impl Server {
         self.max_connections
     }
 
-    /// Serves until SIGTERM or SIGINT, then stops in order. A second signal stops waiting.
+    /// Serves until SIGTERM or SIGINT, then stops in order. A second signal stops waiting. Stops as well when the store
+    /// cannot write any more, unless it is to stay up for those who read.
     ///
     /// # Errors
-    /// When signals cannot be awaited or the store cannot be closed in order.
+    /// When signals cannot be awaited, the store has failed, or it cannot be closed in order.
     pub async fn run_until_signal(self) -> Result<(), RunError> {
         let mut terminate = signal(SignalKind::terminate()).map_err(RunError::Signals)?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(RunError::Signals)?;
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
+        // A file that may not grow is an error of the write, and no reason to die without a word.
+        let beyond_file_limit = SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw());
+        let _beyond_file_limit = signal(beyond_file_limit).map_err(RunError::Signals)?;
+        let failure = tokio::select! {
+            _ = terminate.recv() => None,
+            _ = interrupt.recv() => None,
+            failure = self.store_failure() => Some(failure),
+        };
         tracing::info!(connections = self.connections.len(), "stopping");
+        let goodbye = if failure.is_some() { ErrorCode::StoreUnavailable } else { ErrorCode::ShuttingDown };
         tokio::select! {
-            stopped = self.stop() => stopped,
-            _ = terminate.recv() => Err(RunError::Impatient),
-            _ = interrupt.recv() => Err(RunError::Impatient),
+            stopped = self.stop_saying(goodbye) => stopped?,
+            _ = terminate.recv() => return Err(RunError::Impatient),
+            _ = interrupt.recv() => return Err(RunError::Impatient),
+        }
+        failure.map_or(Ok(()), |failure| Err(RunError::StoreFailed(failure)))
+    }
+
+    /// Returns when the server is to stop because its store cannot write any more.
+    async fn store_failure(&self) -> StoreError {
+        let mut health = self.store.health();
+        let failed = health.wait_for(|health| matches!(health, Health::Failed(_))).await;
+        match failed.as_deref() {
+            Ok(Health::Failed(error)) if self.on_failure == OnFailure::Exit => error.clone(),
+            Ok(_) => {
+                tracing::error!("known devices can still log in and read; a restart is needed to take messages again");
+                std::future::pending().await
+            }
+            // A store that will never say so.
+            Err(_) => std::future::pending().await,
         }
     }
 
@@ -273,6 +298,10 @@ impl Server {
     /// # Errors
     /// When the store cannot be closed in order. What was acked is safe all the same.
     pub async fn stop(&self) -> Result<(), RunError> {
+        self.stop_saying(ErrorCode::ShuttingDown).await
+    }
+
+    async fn stop_saying(&self, goodbye: ErrorCode) -> Result<(), RunError> {
         self.stop.cancel();
         self.connections.close();
         self.services.close();
@@ -281,8 +310,7 @@ impl Server {
         let drained = tokio::time::timeout(grace, async {
             // Logins that were under way when accepting stopped take their seats meanwhile: they are told, too.
             while !self.connections.is_empty() {
-                self.hub
-                    .close_all(|| CodedError::new(ErrorCode::ShuttingDown).after_ms(self.clock.random_up_to(spread)));
+                self.hub.close_all(|| CodedError::new(goodbye).after_ms(self.clock.random_up_to(spread)));
                 tokio::select! {
                     () = self.connections.wait() => {}
                     () = tokio::time::sleep(Duration::from_millis(100)) => {}
@@ -307,6 +335,9 @@ pub enum RunError {
     /// A second signal came while stopping.
     #[error("stopped at the second signal, without waiting for clients; nothing acknowledged is lost")]
     Impatient,
+    /// The store could not write any more.
+    #[error("{0}; the server has stopped")]
+    StoreFailed(StoreError),
     /// The store did not close in order.
     #[error(transparent)]
     Store(StoreError),

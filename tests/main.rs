@@ -20,6 +20,8 @@ mod devices;
 mod durability;
 mod enrollment;
 #[cfg(target_os = "linux")]
+mod failing_disk;
+#[cfg(target_os = "linux")]
 mod hostile;
 mod misuse;
 mod operator;

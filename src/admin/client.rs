@@ -193,7 +193,7 @@ mod tests {
     use tokio_util::sync::CancellationToken;
 
     use super::*;
-    use crate::admin::{AppStatus, Fault, Operator};
+    use crate::admin::{AppStatus, Fault, Operator, StoreStatus};
 
     /// Says back what it was asked, and knows three users.
     #[derive(Default)]
@@ -255,6 +255,7 @@ mod tests {
             data: "/d".into(),
             connections: 3,
             max_connections: 100,
+            store: StoreStatus::Full { why: "no space".into() },
             apps: vec![AppStatus { name: "dev".into(), users: 3 }],
         }
     }

@@ -69,8 +69,28 @@ pub struct Status {
     pub connections: u64,
     /// How many it would take.
     pub max_connections: u64,
+    /// Whether its store takes what is sent.
+    pub store: StoreStatus,
     /// The apps it serves.
     pub apps: Vec<AppStatus>,
+}
+
+/// Whether the store takes what is sent, in [`Status`]. Reads and logins go on in any case.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "kebab-case")]
+pub enum StoreStatus {
+    /// It does.
+    Writing,
+    /// Not before the disk has space.
+    Full {
+        /// For a person.
+        why: String,
+    },
+    /// Not before the server is restarted.
+    Failed {
+        /// For a person.
+        why: String,
+    },
 }
 
 /// An app in [`Status`].

@@ -6,9 +6,9 @@ use futures_util::future::BoxFuture;
 use postrider_protocol::error::CodedError;
 use postrider_protocol::name;
 
-use super::{Added, AppStatus, Code, Device, Fault, Operator, Status, User, UserPage};
+use super::{Added, AppStatus, Code, Device, Fault, Operator, Status, StoreStatus, User, UserPage};
 use crate::ids::{AppId, DeviceId, UserId};
-use crate::store::{self, Operation, Outcome, Refusal, Store, StoreError};
+use crate::store::{self, Health, Operation, Outcome, Refusal, Store, StoreError};
 
 /// What the rest of the server lends to its operators.
 pub trait Host: Send + Sync + 'static {
@@ -70,6 +70,16 @@ impl<H: Host> StoreOperator<H> {
     }
 }
 
+impl From<&Health> for StoreStatus {
+    fn from(health: &Health) -> Self {
+        match health {
+            Health::Writing => StoreStatus::Writing,
+            Health::Full(why) => StoreStatus::Full { why: why.clone() },
+            Health::Failed(error) => StoreStatus::Failed { why: error.to_string() },
+        }
+    }
+}
+
 impl<H: Host> Operator for StoreOperator<H> {
     fn status(&self) -> BoxFuture<'_, Result<Status, Fault>> {
         Box::pin(async {
@@ -85,6 +95,7 @@ impl<H: Host> Operator for StoreOperator<H> {
                 data: vitals.data,
                 connections: vitals.connections,
                 max_connections: vitals.max_connections,
+                store: StoreStatus::from(&*self.store.health().borrow()),
                 apps,
             })
         })

@@ -29,6 +29,8 @@ pub enum Exit {
     TimedOut = 6,
     /// A load test found a fault, or a figure out of bounds; or a requirement of the specification was broken.
     Failed = 7,
+    /// The server stopped because its store could not write any more.
+    StoreFailed = 8,
     /// SIGINT came before the work was done.
     Interrupted = 130,
 }
@@ -45,6 +47,7 @@ Exit codes:
   6    timed out (--timeout)
   7    bench: a fault in what was delivered, or a figure out of bounds (--fail-if);
        conformance: a requirement was broken
+  8    serve: the store could not write any more (see store.on_failure)
   130  interrupted (send, before every answer was there; bench)";
 
 /// A command that did not do what it was asked.
@@ -171,6 +174,7 @@ mod tests {
             Exit::Login,
             Exit::TimedOut,
             Exit::Failed,
+            Exit::StoreFailed,
             Exit::Interrupted,
         ];
         let listed: Vec<u8> =

@@ -188,7 +188,7 @@ impl Default for Retention {
     }
 }
 
-/// The store's memory.
+/// The store: its memory, and what becomes of the server when it fails.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Store {
@@ -200,6 +200,18 @@ pub struct Store {
     pub segment_bytes: u64,
     /// Segments of the journal, at most; 2 to 64.
     pub segments: u32,
+    /// What the server does when the store cannot write any more.
+    pub on_failure: OnFailure,
+}
+
+/// What the server does when the store cannot write any more. It acknowledges nothing after that, either way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnFailure {
+    /// Stops, with an exit code of its own.
+    Exit,
+    /// Lets devices that it knows log in and read what is on stable storage, until it is restarted.
+    ReadOnly,
 }
 
 impl Default for Store {
@@ -209,6 +221,7 @@ impl Default for Store {
             queue_bytes: 16 * 1024 * 1024,
             segment_bytes: 32 * 1024 * 1024,
             segments: 4,
+            on_failure: OnFailure::Exit,
         }
     }
 }

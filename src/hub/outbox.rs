@@ -42,6 +42,7 @@ struct Inner {
     live: bool,
     closing: Option<CodedError>,
     finished: bool,
+    lost_reads: bool,
 }
 
 impl Inner {
@@ -164,6 +165,7 @@ impl Outbox {
             live: false,
             closing: None,
             finished: false,
+            lost_reads: false,
         };
         Self { inner: Mutex::new(inner), waker: AtomicWaker::new(), bound }
     }
@@ -274,6 +276,18 @@ impl Outbox {
     pub fn finish(&self) {
         self.lock().finished = true;
         wakes::wake(&self.waker);
+    }
+
+    /// A read mark of this connection could not be kept.
+    pub fn lose_reads(&self) {
+        self.lock().lost_reads = true;
+    }
+
+    /// Whether a read mark of this connection could not be kept: then the client must not be told what makes it believe
+    /// otherwise (RCPT-10).
+    #[must_use]
+    pub fn has_lost_reads(&self) -> bool {
+        self.lock().lost_reads
     }
 
     /// Why the connection is closing, if it is.

@@ -180,8 +180,10 @@ impl Router {
 
     fn commit_batch(&self, peer: &Peer, batch: Batch) -> BoxFuture<'_, ()> {
         let (outbox, publisher) = (Arc::clone(&peer.outbox), Arc::clone(&self.publisher));
+        let receipts = receipt::Receipts::of(&batch);
         let done = move |committed| match committed {
             Ok(committed) => settle(&outbox, &publisher, committed),
+            Err(StoreError::Full(_) | StoreError::Io(_)) if receipts.may_be_repeated(&outbox) => {}
             Err(error) => outbox.close(store_failed(&error)),
         };
         self.store.commit(batch, Box::new(done))
@@ -190,7 +192,7 @@ impl Router {
     /// Everything that was committed before is answered first: an empty batch takes its place in the order (CONN-6).
     async fn goodbye(&self, peer: &Peer) {
         let outbox = Arc::clone(&peer.outbox);
-        self.store.commit(Batch::new(), Box::new(move |_| outbox.finish())).await;
+        self.store.commit(Batch::new(), Box::new(move |_| finish(&outbox))).await;
     }
 
     /// Closes the connection with `why`, after everything that was committed before is answered.
@@ -223,9 +225,23 @@ impl Router {
     }
 }
 
+/// After `Goodbye` the client takes its read marks for kept (RCPT-10).
+fn finish(outbox: &Outbox) {
+    if outbox.has_lost_reads() {
+        outbox.close(store_failed_before());
+    } else {
+        outbox.finish();
+    }
+}
+
 /// Answers first, then publications.
 fn settle(outbox: &Outbox, publisher: &Publisher, committed: Committed) {
     let mut refused = None;
+    if committed.outcomes.iter().any(|outcome| matches!(outcome, Outcome::Answer(_))) && outbox.has_lost_reads() {
+        // No answer means unknown: the client asks again, and says its read marks again before that (SEND-9, RCPT-10).
+        publisher.publish(&committed.published);
+        return outbox.close(store_failed_before());
+    }
     outbox.reply(|sender| {
         for outcome in &committed.outcomes {
             match outcome {
@@ -244,6 +260,11 @@ fn settle(outbox: &Outbox, publisher: &Publisher, committed: Committed) {
     if let Some(code) = refused {
         outbox.close(code.into());
     }
+}
+
+/// What a client is told when the store could not keep what it said earlier.
+fn store_failed_before() -> CodedError {
+    CodedError::new(ErrorCode::StoreUnavailable).after_ms(100)
 }
 
 /// What a client is told when the store fails: that it failed, not how.

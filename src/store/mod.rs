@@ -26,6 +26,7 @@ pub mod memory;
 pub mod record;
 
 use futures_util::future::BoxFuture;
+use tokio::sync::watch;
 
 pub use record::{
     Admission, Answer, App, Attach, Attached, Committed, Device, InboxEntry, Item, Operation, Outcome, Page,
@@ -68,6 +69,11 @@ pub trait Store: std::marker::Send + Sync + 'static {
     /// Every app the store has seen.
     fn list_apps(&self) -> BoxFuture<'_, Result<Vec<App>, StoreError>>;
 
+    /// Whether the store takes changes, now and as that changes. A store that has nothing to fail says once that it does.
+    fn health(&self) -> watch::Receiver<Health> {
+        watch::channel(Health::Writing).1
+    }
+
     /// Finishes what was taken, then refuses everything. Returns when the store's files are closed.
     fn close(&self) -> BoxFuture<'_, Result<(), StoreError>>;
 }
@@ -80,6 +86,18 @@ pub async fn commit_and_wait(store: &dyn Store, batch: Batch) -> Result<Committe
     let (answer, wait) = tokio::sync::oneshot::channel();
     store.commit(batch, Box::new(move |committed| drop(answer.send(committed)))).await;
     wait.await.unwrap_or(Err(StoreError::Closed))
+}
+
+/// Whether a store takes changes.
+#[derive(Clone, Debug, Default)]
+pub enum Health {
+    /// It does.
+    #[default]
+    Writing,
+    /// Not until there is space, of which it takes notice by itself: why.
+    Full(String),
+    /// Never again, until it is opened anew: what failed.
+    Failed(StoreError),
 }
 
 /// Why a store did not do what it was asked. Refusals of single operations are not errors: they are [`Outcome`]s.

@@ -235,6 +235,20 @@ impl ServerProcess {
         self.directory.path().join(&self.data)
     }
 
+    /// Waits for it to end by itself.
+    pub fn wait(&mut self) -> Finished {
+        self.running.take().expect("a running server").finish()
+    }
+
+    /// From now on none of its writes gets beyond so many bytes of a file.
+    #[cfg(target_os = "linux")]
+    pub fn limit_file_sizes(&self, bytes: u64) {
+        use rustix::process::{Resource, Rlimit, prlimit};
+        let child = &self.running.as_ref().expect("a running server").child;
+        let limit = Rlimit { current: Some(bytes), maximum: None };
+        prlimit(Some(Pid::from_child(child)), Resource::Fsize, limit).unwrap();
+    }
+
     /// Memory in use now, in bytes.
     #[cfg(target_os = "linux")]
     pub fn memory(&self) -> u64 {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use toml::Value;
 
-use crate::app::Server;
+use crate::app::{RunError, Server};
 use crate::cli::contexts::{Context, Contexts, LOCAL};
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::home::Home;
@@ -47,7 +47,7 @@ pub async fn run(serve: Serve) -> Result<Exit, Failure> {
     let contexts = Home::find().map(|home| Contexts::of(&home));
     let saved = contexts.and_then(|contexts| save_local(&contexts, &config, server.addresses(), server.ca()));
     greet(&config, &server, &saved)?;
-    server.run_until_signal().await.map_err(|error| Failure::other(error.to_string()))?;
+    server.run_until_signal().await.map_err(|error| Failure::new(exit_of(&error), error.to_string()))?;
     Ok(Exit::Ok)
 }
 
@@ -63,6 +63,13 @@ impl Serve {
             flags.push(Override { key: "log.format", flag: "--log-format", value });
         }
         flags
+    }
+}
+
+fn exit_of(error: &RunError) -> Exit {
+    match error {
+        RunError::StoreFailed(_) => Exit::StoreFailed,
+        _ => Exit::Other,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use crate::admin::Status;
+use crate::admin::{Status, StoreStatus};
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::operator::OperatorFlags;
 use crate::cli::print;
@@ -29,11 +29,16 @@ pub async fn run(StatusCommand { operator }: StatusCommand) -> Result<Exit, Fail
 }
 
 fn show(status: &Status) -> std::io::Result<()> {
-    let Status { version, pid, uptime_s, listen, data, connections, max_connections, apps } = status;
+    let Status { version, pid, uptime_s, listen, data, connections, max_connections, store, apps } = status;
     print::line(&format!("postrider {version}, process {pid}, up for {}", print::duration(*uptime_s)))?;
     print::line(&format!("listens on   {}", listen.join(", ")))?;
     print::line(&format!("data         {data}"))?;
     print::line(&format!("connections  {connections} of {max_connections}"))?;
+    match store {
+        StoreStatus::Writing => {}
+        StoreStatus::Full { why } => print::line(&format!("store        takes no messages: the disk is full: {why}"))?,
+        StoreStatus::Failed { why } => print::line(&format!("store        takes no messages: {why}"))?,
+    }
     for app in apps {
         print::line(&format!("app          {}: {} users", print::escape(&app.name), app.users))?;
     }

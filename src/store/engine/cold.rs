@@ -1,5 +1,7 @@
 //! What sled has of a user: entries in chunks, answers in rows of several.
 
+use std::cell::Cell;
+
 use bytes::{Bytes, BytesMut};
 
 use super::disk::Disk;
@@ -20,21 +22,34 @@ pub(super) fn load_user(disk: &Disk, (app, user): UserKey, row: UserRow) -> Resu
     if let Some(last) = disk.last_key(&keys::chunks_of_user(app, user))? {
         loaded.cold = keys::last_of(&last).ok_or_else(|| corrupt(&last))?;
     }
+    // The row with these entries may be gone: then reading must notice.
+    if let Some(Number(end)) = disk.get(&keys::end(app, user))? {
+        loaded.cold = loaded.cold.max(Position(end));
+    }
     Ok(loaded)
 }
 
-/// Entries in sled with `after < position ≤ up_to`, in order, also those that are dead.
-pub(super) fn entries(
+/// Entries in sled with `after < position ≤ up_to`, in order, also those that are dead. `gap` is raised to the last position
+/// that a row which is not there had: up to there everything must be dead.
+pub(super) fn entries<'g>(
     disk: &Disk,
     (app, user): UserKey,
     after: Position,
     up_to: Position,
-) -> impl Iterator<Item = Result<Entry, StoreError>> + use<> {
+    gap: &'g Cell<Position>,
+) -> impl Iterator<Item = Result<Entry, StoreError>> + use<'g> {
     let from = keys::chunk(app, user, Position(after.0.saturating_add(1)));
     let end = keys::after_prefix(keys::chunks_of_user(app, user));
     let mut last = after;
-    let in_chunk = |chunk: Result<(Bytes, Chunk), StoreError>| match chunk {
-        Ok((_, Chunk(entries))) => entries.into_iter().map(Ok).collect(),
+    let mut end_of_last = after;
+    let in_chunk = move |chunk: Result<(Bytes, Chunk), StoreError>| match chunk {
+        Ok((_, Chunk { before, entries })) => {
+            if before > end_of_last {
+                gap.set(gap.get().max(before));
+            }
+            end_of_last = end_of_last.max(entries.last().map_or(before, |entry| entry.position));
+            entries.into_iter().map(Ok).collect()
+        }
         Err(error) => vec![Err(error)],
     };
     disk.rows_between::<Chunk>(&from, &end)

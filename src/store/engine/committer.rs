@@ -8,7 +8,8 @@
 //! # What holds
 //! - The state is never further ahead of the disk than what is queued, which is bounded.
 //! - What is decided always has a place in the journal: before it might not have, the gate closes, and nothing is decided.
-//! - After a failed write or sync nothing is tried again: what was decided and all that comes gets the error.
+//! - After a failed write or sync nothing is tried again: what was decided and all that comes gets the error. A store that
+//!   serves after a failure answers what needs no change and rests on durable groups alone.
 //! - A full disk closes the gate, and is told; it opens by itself.
 
 use std::sync::mpsc::{SyncSender, sync_channel};
@@ -22,7 +23,7 @@ use super::Around;
 use super::journal::{Journal, Room};
 use super::sequencer;
 use super::state::{At, State};
-use crate::store::{Batch, Committed, Completion, Operation, Outcome, StoreError};
+use crate::store::{Batch, Committed, Completion, Health, Operation, Outcome, StoreError};
 
 /// What an operation weighs in the queue beside its content, in bytes: at least what it takes in the journal.
 const OPERATION_BYTES: usize = 512;
@@ -50,6 +51,9 @@ pub(super) struct Shared {
     wake: Condvar,
     /// Tells those who wait at the gate.
     opened: Notify,
+    /// Tells everybody how it is.
+    health: watch::Sender<Health>,
+    serves_after_failure: bool,
 }
 
 /// The state, and what is on its way to the disk.
@@ -74,6 +78,8 @@ pub(super) struct Core {
 struct Waiting {
     done: Done,
     result: Result<Committed, StoreError>,
+    /// Whether the result holds although the store has failed.
+    stands: bool,
     /// Held, never read: dropping it makes room.
     _room: Option<OwnedSemaphorePermit>,
 }
@@ -186,7 +192,7 @@ impl Drop for Committer {
 }
 
 impl Shared {
-    pub(super) fn new(state: State) -> Shared {
+    pub(super) fn new(state: State, serves_after_failure: bool) -> Shared {
         // What was replayed is on stable storage.
         let durable = state.group_number() - 1;
         let core = Core {
@@ -201,7 +207,8 @@ impl Shared {
             durable,
             end_segment: Vec::new(),
         };
-        Shared { core: Mutex::new(core), wake: Condvar::new(), opened: Notify::new() }
+        let (health, _) = watch::channel(Health::Writing);
+        Shared { core: Mutex::new(core), wake: Condvar::new(), opened: Notify::new(), health, serves_after_failure }
     }
 
     pub(super) fn core(&self) -> MutexGuard<'_, Core> {
@@ -221,7 +228,13 @@ impl Shared {
             drop(done);
             return Ok(());
         }
+        let mut stands = false;
         let result = match (&core.failure, &core.gate) {
+            (Some(failure), _) if self.serves_after_failure => {
+                let (failure, durable) = (failure.clone(), core.durable);
+                stands = true;
+                sequencer::frozen::answer_durable(&mut core.state, batch, durable).ok_or(failure)
+            }
             (Some(failure), _) => Err(failure.clone()),
             (None, Gate::Open) => core.decide(batch),
             (None, Gate::Behind) => return Err((done, room)),
@@ -230,9 +243,12 @@ impl Shared {
                 sequencer::frozen::answer(&mut core.state, batch).and_then(|answered| answered.ok_or(full))
             }
         };
+        if let (Some(failure), false) = (&core.failure, stands) {
+            self.tell(failure);
+        }
         let urgent = !result.as_ref().is_ok_and(|committed| is_lazy(&core.state, committed));
         let first = core.waiting.is_empty();
-        core.waiting.push(Waiting { done, result, _room: Some(room) });
+        core.waiting.push(Waiting { done, result, stands, _room: Some(room) });
         if urgent || first {
             core.urgent |= urgent;
             self.wake(core);
@@ -243,7 +259,7 @@ impl Shared {
     /// Calls `done` once all that is decided by now is durable.
     pub(super) fn after_all(&self, mut core: MutexGuard<'_, Core>, done: Completion) {
         let result = core.failure.clone().map_or_else(|| Ok(Committed::default()), Err);
-        core.waiting.push(Waiting { done: Done::new(done), result, _room: None });
+        core.waiting.push(Waiting { done: Done::new(done), result, stands: false, _room: None });
         core.urgent = true;
         self.wake(core);
     }
@@ -272,11 +288,27 @@ impl Shared {
 
     /// Nothing more is committed.
     pub(super) fn fail(&self, error: StoreError) {
+        self.tell(&error);
         let mut core = self.core();
         core.failure.get_or_insert(error);
         core.gate = Gate::Open;
         self.wake(core);
         self.opened.notify_waiters();
+    }
+
+    /// Says that the store has failed; the first reason stays.
+    fn tell(&self, failure: &StoreError) {
+        self.health.send_if_modified(|health| {
+            let news = !matches!(health, Health::Failed(_));
+            if news {
+                *health = Health::Failed(failure.clone());
+            }
+            news
+        });
+    }
+
+    pub(super) fn health(&self) -> watch::Receiver<Health> {
+        self.health.subscribe()
     }
 
     fn cannot_write(&self, error: &StoreError) {
@@ -301,6 +333,18 @@ impl Shared {
     }
 
     fn set_gate(&self, room: Room) {
+        let full = if let Room::Full(why) = &room { Some(why.clone()) } else { None };
+        self.health.send_if_modified(|health| {
+            let news = match health {
+                Health::Writing => full.is_some(),
+                Health::Full(_) => full.is_none(),
+                Health::Failed(_) => false,
+            };
+            if news {
+                *health = full.map_or(Health::Writing, Health::Full);
+            }
+            news
+        });
         let mut core = self.core();
         core.gate = match room {
             Room::Enough => Gate::Open,
@@ -339,6 +383,9 @@ struct Ended {
 
 impl Drop for Ended {
     fn drop(&mut self) {
+        if thread::panicking() {
+            self.shared.tell(&StoreError::Io("the thread that makes changes durable has panicked".into()));
+        }
         self.shared.close();
         let (left, _unanswered) = {
             let mut core = self.shared.core();
@@ -454,8 +501,11 @@ fn answer(waiting: &mut Vec<Waiting>, failure: Option<&StoreError>, around: Opti
     if let Some(around) = around {
         (around.before)();
     }
-    for Waiting { done, result, .. } in waiting.drain(..) {
-        done.call(failure.map_or(result, |failure| Err(failure.clone())));
+    for Waiting { done, result, stands, .. } in waiting.drain(..) {
+        done.call(match failure {
+            Some(failure) if !stands => Err(failure.clone()),
+            _ => result,
+        });
     }
     if let Some(around) = around {
         (around.after)();

@@ -103,7 +103,12 @@ impl Disk {
 
     /// The last key that begins with `prefix`.
     pub(super) fn last_key(&self, prefix: &[u8]) -> Result<Option<Bytes>, StoreError> {
-        let last = self.tree.scan_prefix(prefix).next_back().transpose().map_err(translate)?;
+        self.last_key_between(prefix, &keys::after_prefix(prefix.to_vec()))
+    }
+
+    /// The last key with `from ≤ key < end`.
+    pub(super) fn last_key_between(&self, from: &[u8], end: &[u8]) -> Result<Option<Bytes>, StoreError> {
+        let last = self.tree.range(from..end).next_back().transpose().map_err(translate)?;
         Ok(last.map(|(key, _)| Bytes::copy_from_slice(&key)))
     }
 

@@ -26,10 +26,12 @@ enum Table {
     Newest = 10,
     /// The newest segment of the journal that is in sled; written by the spill alone.
     Spilled = 11,
+    /// Where in an inbox the entries end that were spilled; written after them.
+    End = 12,
 }
 
 /// What each table is called, for people.
-pub(super) const TABLES: [(u8, &str); 11] = [
+pub(super) const TABLES: [(u8, &str); 12] = [
     (Table::AppName as u8, "app names"),
     (Table::App as u8, "apps"),
     (Table::UserName as u8, "user names"),
@@ -41,6 +43,7 @@ pub(super) const TABLES: [(u8, &str); 11] = [
     (Table::Piece as u8, "large messages"),
     (Table::Newest as u8, "newest receipts"),
     (Table::Spilled as u8, "spilled"),
+    (Table::End as u8, "ends of inboxes"),
 ];
 
 /// The table that a key is of.
@@ -155,6 +158,14 @@ pub(super) fn chunks_of_user(app: AppId, user: UserId) -> Key {
 
 pub(super) fn chunks(app: AppId) -> Key {
     numbers(Table::Chunk, app, [])
+}
+
+pub(super) fn end(app: AppId, user: UserId) -> Key {
+    numbers(Table::End, app, [user.0])
+}
+
+pub(super) fn ends(app: AppId) -> Key {
+    numbers(Table::End, app, [])
 }
 
 pub(super) fn piece(app: AppId, user: UserId, position: Position, piece: u32) -> Key {

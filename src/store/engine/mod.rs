@@ -41,6 +41,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::thread::{self, JoinHandle};
 
 use futures_util::future::{BoxFuture, FutureExt, ready};
+use tokio::sync::watch;
 
 use self::committer::{Committer, Done, Shared};
 use self::directory::Directory;
@@ -50,7 +51,7 @@ use self::journal::{Journal, JournalConfig, Segments};
 use self::spill::Spiller;
 use self::state::State;
 pub use self::verify::Verified;
-use super::{App, Batch, Completion, Page, ReadLimit, Store, StoreError, User};
+use super::{App, Batch, Completion, Health, Page, ReadLimit, Store, StoreError, User};
 use crate::ids::{AppId, Position, UserId};
 
 /// What an engine is opened with.
@@ -70,6 +71,9 @@ pub struct EngineConfig {
     pub segments: usize,
     /// Free space on the disk, in bytes, below which commits are refused rather than sled driven against the wall.
     pub reserve_bytes: u64,
+    /// Whether a store that cannot write any more answers what rests on stable storage and needs no change: logins,
+    /// confirmations (which are not kept), sends that were answered before. Otherwise it answers reads alone.
+    pub serves_after_failure: bool,
     /// Random bytes, new at each opening: they keep anybody from sending content that looks like the journal's own.
     pub salt: u64,
     /// Called on the store's thread around all completions of a group.
@@ -86,7 +90,8 @@ pub struct Around {
 }
 
 impl EngineConfig {
-    /// A cache of 64 MiB, a queue of 16 MiB, four segments of 32 MiB and a reserve of 64 MiB; no salt.
+    /// A cache of 64 MiB, a queue of 16 MiB, four segments of 32 MiB and a reserve of 64 MiB; no salt. After a
+    /// failure it answers reads alone.
     #[must_use]
     pub fn new(path: &Path) -> Self {
         EngineConfig {
@@ -96,6 +101,7 @@ impl EngineConfig {
             segment_bytes: 32 << 20,
             segments: 4,
             reserve_bytes: 64 << 20,
+            serves_after_failure: false,
             salt: 0,
             around_completions: None,
         }
@@ -110,6 +116,7 @@ impl EngineConfig {
 /// A store on disk. Dropping it finishes what was taken and closes its files.
 pub struct Engine {
     committer: Committer,
+    health: watch::Receiver<Health>,
     spilling: RwLock<Option<Spilling>>,
 }
 
@@ -144,7 +151,7 @@ impl Engine {
         let limit = usize::try_from(config.cache_bytes / 2).unwrap_or(usize::MAX);
         let mut state = State::open(&disk, limit)?;
         let journal = Journal::open(Arc::clone(&files), &disk, &mut state, path, config.journal())?;
-        let shared = Arc::new(Shared::new(state));
+        let shared = Arc::new(Shared::new(state, config.serves_after_failure));
         let segments = journal.segments();
         let spiller = Spiller {
             shared: Arc::clone(&shared),
@@ -159,7 +166,8 @@ impl Engine {
             .name("store-spill".into())
             .spawn(move || spiller.run())
             .map_err(|error| StoreError::Io(error.to_string()))?;
-        Ok(Engine { committer, spilling: RwLock::new(Some(Spilling { shared, segments, disk, thread })) })
+        let health = shared.health();
+        Ok(Engine { committer, health, spilling: RwLock::new(Some(Spilling { shared, segments, disk, thread })) })
     }
 
     /// Looks at every row: its checksum, and whether it fits the others. What the journal has is moved to sled first.
@@ -261,6 +269,10 @@ impl Store for Engine {
 
     fn list_apps(&self) -> BoxFuture<'_, Result<Vec<App>, StoreError>> {
         self.read(|shared| Ok(reads::list_apps(shared)))
+    }
+
+    fn health(&self) -> watch::Receiver<Health> {
+        self.health.clone()
     }
 
     fn close(&self) -> BoxFuture<'_, Result<(), StoreError>> {

@@ -1,5 +1,6 @@
 //! Reads beside the committer: from the state, and from sled without holding up who commits.
 
+use std::cell::Cell;
 use std::sync::MutexGuard;
 
 use tokio::sync::oneshot;
@@ -29,7 +30,9 @@ pub(super) fn inbox(
     up_to: Position,
     limit: ReadLimit,
 ) -> Result<Read, StoreError> {
-    let mut filling = Filling { page: Page { entries: Vec::new(), complete: true }, limit, bytes: 0 };
+    let start = after;
+    let mut filling =
+        Filling { page: Page { entries: Vec::new(), complete: true }, limit, bytes: 0, dead: None, changed: false };
     loop {
         let mut core = shared.core();
         let Some(at) = core.state.find_user(key.0, key.1)? else {
@@ -37,15 +40,20 @@ pub(super) fn inbox(
         };
         if core.state.user(at).is_hot_after(after) {
             filling.merge(core.state.user(at), &[], after, up_to);
+            filling.must_be_whole(core.state.user(at), key, start, up_to)?;
             return Ok(finished(shared, core, at, filling.page));
         }
         let disk = core.state.disk()?;
+        let has = core.state.user(at).cold;
         let (stamp, cold_end) = (core.state.user(at).stamp, core.state.user(at).cold.min(up_to));
         drop(core);
 
         // What is in sled is not waited for under the lock; whether it is alive is looked up then. What the spill is about
         // to write is not looked at: it is still in memory.
-        let cold = cold_entries(shared, &disk, key, after, cold_end, limit)?;
+        let mut cold = cold_entries(shared, &disk, key, after, cold_end, limit)?;
+        if cold.complete && cold.seen < has && has <= up_to {
+            cold.gap = has;
+        }
         let mut core = shared.core();
         let Some(at) = core.state.find_user(key.0, key.1)? else {
             return Ok(Read { page: filling.page, durable: None });
@@ -54,10 +62,14 @@ pub(super) fn inbox(
             // Meanwhile something may have got to sled that was in memory before.
             continue;
         }
+        if cold.gap > core.state.user(at).floor() {
+            return Err(incomplete(key, cold.gap));
+        }
         let last = cold.entries.last().map_or(cold_end, |last| last.position);
         let end = if cold.complete { cold_end } else { last };
         let is_full = !filling.merge(core.state.user(at), &cold.entries, after, end);
         if is_full || end >= up_to {
+            filling.must_be_whole(core.state.user(at), key, start, up_to)?;
             return Ok(finished(shared, core, at, filling.page));
         }
         // Not all of it was alive, or the rest is in memory: what lies behind it is in the page, too.
@@ -69,11 +81,17 @@ struct Filling {
     page: Page,
     limit: ReadLimit,
     bytes: usize,
+    /// Up to where messages were dead when the first of the page were taken.
+    dead: Option<(Position, Position)>,
+    /// More of them are dead since.
+    changed: bool,
 }
 
 impl Filling {
     /// Takes what sled has and is alive, and what it has not, in order; `false`, when there is no room for all of it.
     fn merge(&mut self, user: &User, cold: &[Entry], after: Position, up_to: Position) -> bool {
+        let dead = (user.row.trimmed, user.row.expired);
+        self.changed |= *self.dead.get_or_insert(dead) != dead;
         let mut hot = user.hot_after(after).take_while(|entry| entry.position <= up_to).peekable();
         for entry in cold {
             while let Some(before) = hot.next_if(|hot| hot.position < entry.position) {
@@ -87,6 +105,18 @@ impl Filling {
             }
         }
         hot.all(|entry| self.add(entry))
+    }
+
+    /// Checks what was taken of a whole inbox against the number of its messages.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] when some are missing.
+    fn must_be_whole(&self, user: &User, key: UserKey, after: Position, up_to: Position) -> Result<(), StoreError> {
+        if self.changed || !self.page.complete || after > user.floor() || up_to < user.row.head {
+            return Ok(());
+        }
+        let messages = self.page.entries.iter().filter(|entry| matches!(entry.item, Item::Message(_))).count();
+        if messages as u64 == user.row.messages { Ok(()) } else { Err(incomplete(key, user.row.head)) }
     }
 
     /// Takes an entry; `false`, when there is no room for it.
@@ -110,8 +140,17 @@ impl Filling {
     }
 }
 
+fn incomplete((app, user): UserKey, position: Position) -> StoreError {
+    let what = format!("entries of user {user} of app {app} before position {position} are not in the inbox any more");
+    StoreError::Corrupt(what)
+}
+
 struct Cold {
     entries: Vec<Entry>,
+    /// The last entry, dead or alive.
+    seen: Position,
+    /// Up to here something that sled had is not there.
+    gap: Position,
     /// Whether sled has no more of what was asked for.
     complete: bool,
 }
@@ -125,10 +164,12 @@ fn cold_entries(
     up_to: Position,
     limit: ReadLimit,
 ) -> Result<Cold, StoreError> {
-    let mut cold = Cold { entries: Vec::new(), complete: true };
+    let mut cold = Cold { entries: Vec::new(), seen: after, gap: Position(0), complete: true };
+    let gap = Cell::default();
     let mut bytes = 0usize;
-    for entry in cold::entries(disk, key, after, up_to) {
+    for entry in cold::entries(disk, key, after, up_to, &gap) {
         let mut entry = entry?;
+        cold.seen = entry.position;
         if cold.entries.len() > limit.entries || bytes > limit.bytes {
             cold.complete = false;
             break;
@@ -146,6 +187,7 @@ fn cold_entries(
         }
         cold.entries.push(entry);
     }
+    cold.gap = gap.get();
     Ok(cold)
 }
 

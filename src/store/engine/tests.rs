@@ -4,8 +4,11 @@ pub mod audit;
 mod crashes;
 mod damage;
 mod durability;
+mod failing;
 mod faulty;
+mod flips;
 mod kill;
+mod missing;
 mod opening;
 mod pressure;
 
@@ -16,6 +19,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Condvar, Mutex};
+use std::thread;
+use std::time::Duration;
 
 use super::files::{Files, SystemFiles};
 use super::{Engine, EngineConfig};
@@ -32,6 +37,8 @@ struct TestFiles {
     released: Condvar,
     /// The disk says that it has no free space.
     full: AtomicBool,
+    /// Reading a whole file takes this many milliseconds more.
+    slow_ms: AtomicUsize,
 }
 
 impl TestFiles {
@@ -72,6 +79,7 @@ impl Files for TestFiles {
     }
 
     fn read(&self, path: &Path) -> io::Result<Option<Vec<u8>>> {
+        thread::sleep(Duration::from_millis(self.slow_ms.load(Ordering::SeqCst) as u64));
         SystemFiles.read(path)
     }
 
@@ -130,6 +138,30 @@ impl Files for TestFiles {
     fn sync_directory(&self, path: &Path) -> io::Result<()> {
         SystemFiles.sync_directory(path)
     }
+}
+
+/// More cases than the usual: `POSTRIDER_TEST_CASES=20` runs twenty times as many.
+fn cases(usual: usize) -> usize {
+    let times = std::env::var("POSTRIDER_TEST_CASES").ok().and_then(|times| times.parse().ok()).unwrap_or(1);
+    usual * times
+}
+
+/// A directory whose syncs cost nothing, where there is one: for tests in which no power fails, or only in play.
+fn in_memory() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).expect("a directory")
+}
+
+/// Does something once for each number below `count`, on several threads.
+fn in_parallel(count: usize, work: impl Fn(usize) + Sync) {
+    let next = AtomicUsize::new(0);
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                let numbers = std::iter::repeat_with(|| next.fetch_add(1, Ordering::SeqCst));
+                numbers.take_while(|number| *number < count).for_each(&work);
+            });
+        }
+    });
 }
 
 fn config(path: &Path) -> EngineConfig {

@@ -205,14 +205,22 @@ impl Inspection<'_, '_> {
     ) -> Result<(), StoreError> {
         let app = self.app;
         let mut chunks = Vec::new();
-        self.verifier.table(&keys::chunks_of_user(app, id), |verifier, key, Chunk(entries)| {
+        let (mut end, floor) = (Position(0), user.floor());
+        self.verifier.table(&keys::chunks_of_user(app, id), |verifier, key, Chunk { before, entries }| {
             let ascending = entries.is_sorted_by(|a, b| a.position < b.position);
             let last = entries.last().map(|entry| entry.position);
             if !ascending || last.is_none() || last != keys::last_of(key) {
                 verifier.problem(format!("app {app}: user {id}: a piece of the inbox is out of order"));
             }
+            if before > end && before > floor {
+                verifier.problem(format!("app {app}: user {id}: a piece of the inbox is missing before {before}"));
+            }
+            end = end.max(last.unwrap_or_default());
             chunks.push(entries);
         })?;
+        self.check(end >= user.cold || user.cold <= floor, || {
+            format!("user {id}: the last piece of the inbox is missing, up to {}", user.cold)
+        });
         let (mut last, mut last_seq) = (Position(0), BTreeMap::new());
         let (mut messages, mut receipts, mut pieces) = (0, 0, BTreeMap::new());
         for entry in chunks.into_iter().flatten() {
@@ -272,7 +280,8 @@ impl Inspection<'_, '_> {
     /// Pieces belong to an entry.
     fn pieces(&mut self, id: UserId, user: &User, wanted: &BTreeMap<Position, u32>) -> Result<(), StoreError> {
         let mut strays = 0;
-        let floor = user.floor();
+        // Only messages have pieces. Those of dead ones go when nothing in front of them is alive.
+        let floor = user.row.trimmed.max(user.row.expired);
         self.each_key(&keys::pieces_of_user(self.app, id), |_, key| {
             let position = keys::number(key, 1).map(Position);
             let known = position.is_some_and(|at| at <= floor || wanted.contains_key(&at));
@@ -308,7 +317,9 @@ impl Inspection<'_, '_> {
     /// Rows that belong to nobody.
     fn strays(&mut self, users: &BTreeMap<UserId, UserRow>) -> Result<(), StoreError> {
         let app = self.app;
-        for prefix in [keys::chunks(app), keys::pieces(app), keys::all_newest(app), keys::all_answers(app)] {
+        for prefix in
+            [keys::chunks(app), keys::ends(app), keys::pieces(app), keys::all_newest(app), keys::all_answers(app)]
+        {
             let mut strays = 0;
             self.each_key(&prefix, |_, key| {
                 let owner = keys::user_of(key).and_then(|owner| users.get(&owner));

@@ -206,13 +206,16 @@ fn replay_all(files: &dyn Files, needed: Vec<(Head, Slot)>, state: &mut State) -
     let of = needed.len();
     let done = atomic::AtomicUsize::new(0);
     let (finished, wait) = sync_channel::<()>(0);
+    let log = tracing::dispatcher::get_default(Clone::clone);
     thread::scope(|scope| {
         scope.spawn(|| {
             let wait = wait;
-            while wait.recv_timeout(PROGRESS_PAUSE) == Err(RecvTimeoutError::Timeout) {
-                let done = done.load(atomic::Ordering::Relaxed);
-                tracing::info!(done, of, "reading what the journal's segments hold");
-            }
+            tracing::dispatcher::with_default(&log, || {
+                while wait.recv_timeout(PROGRESS_PAUSE) == Err(RecvTimeoutError::Timeout) {
+                    let done = done.load(atomic::Ordering::Relaxed);
+                    tracing::info!(done, of, "reading what the journal's segments hold");
+                }
+            });
         });
         let replayed = needed.into_iter().map(|(head, slot)| {
             state.begin_segment(head.seed.number);

@@ -63,7 +63,12 @@ const MESSAGE: u8 = 0;
 const MESSAGE_IN_PIECES: u8 = 4;
 
 /// Entries that lie in one row, in the order of their positions.
-pub(in super::super) struct Chunk(pub Vec<Entry>);
+#[derive(Debug, Default)]
+pub(in super::super) struct Chunk {
+    /// Where the entries before these end that sled had or got with these: a row that is gone would leave a gap.
+    pub before: Position,
+    pub entries: Vec<Entry>,
+}
 
 impl ReceiptKind {
     pub(in super::super) fn from_number(number: u8) -> Option<ReceiptKind> {
@@ -138,16 +143,18 @@ impl Record for Entry {
 
 impl Record for Chunk {
     fn write(&self, out: &mut Vec<u8>) {
-        for entry in &self.0 {
+        put_number(out, self.before.0);
+        for entry in &self.entries {
             entry.write(out);
         }
     }
 
     fn read(from: &mut Reader) -> Option<Self> {
+        let before = Position(from.number()?);
         let mut entries = Vec::new();
         while !from.is_empty() {
             entries.push(Entry::read(from)?);
         }
-        Some(Chunk(entries))
+        Some(Chunk { before, entries })
     }
 }

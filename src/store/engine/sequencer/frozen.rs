@@ -1,4 +1,4 @@
-//! What can be answered while the disk is full: everything that changes nothing that must be kept.
+//! What can be answered while the disk is full, or gone: everything that changes nothing that must be kept.
 
 use super::super::state::State;
 use super::{Deciding, Stop};
@@ -23,6 +23,27 @@ pub(in super::super) fn answer(state: &mut State, batch: &Batch) -> Result<Optio
         committed.outcomes.push(outcome);
     }
     Ok(Some(committed))
+}
+
+/// Answers a batch of a store that cannot write any more: `None` when something of it needs a change, or rests on what was
+/// decided above `durable`, the last group that is on stable storage, and may be gone after a restart. A refusal may rest
+/// on that as well: it is not given.
+pub(in super::super) fn answer_durable(state: &mut State, batch: &Batch, durable: u64) -> Option<Committed> {
+    let mut committed = Committed { outcomes: Vec::with_capacity(batch.len()), published: Vec::new() };
+    for operation in batch {
+        let asking = match operation {
+            Operation::Attach(attach) => state.find_user_named(attach.app, &attach.user),
+            Operation::Send(send) => state.find_user(send.app, send.user),
+            Operation::Received(received) => state.find_user(received.app, received.user),
+            _ => return None,
+        };
+        let asking = asking.ok()??;
+        if state.changed_in(asking) > durable {
+            return None;
+        }
+        committed.outcomes.push(answer_one(state, operation).ok()??);
+    }
+    Some(committed)
 }
 
 fn answer_one(state: &mut State, operation: &Operation) -> Result<Option<Outcome>, Stop> {

@@ -18,6 +18,7 @@ mod objects;
 mod spill;
 mod user;
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::ops::ControlFlow;
 use std::sync::{Arc, Weak};
@@ -361,7 +362,8 @@ impl State {
         let Object { key, value: user, .. } = &self.users[at];
         let mut hot = user.hot_after(after).take_while(|entry| entry.position <= up_to).peekable();
         if !user.is_hot_after(after) {
-            for entry in cold::entries(&*self.disk()?, *key, after, up_to.min(user.cold)) {
+            // What a gap hides no device has taken: reading reports it.
+            for entry in cold::entries(&*self.disk()?, *key, after, up_to.min(user.cold), &Cell::default()) {
                 let entry = entry?;
                 while let Some(before) = hot.next_if(|hot| hot.position < entry.position) {
                     if visit(before).is_break() {

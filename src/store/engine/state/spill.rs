@@ -1,7 +1,9 @@
 //! What goes to sled when a segment is full: what changed in it and in no newer one, and what it has that is still alive.
 
 use std::collections::BTreeMap;
+use std::sync::Weak;
 
+use super::super::disk::Disk;
 use super::super::keys::{self, Key};
 use super::super::rows::{Answers, Body, Chunk, Content, Entry, Number, Piece, Record, seal};
 use super::{Changed, State, User};
@@ -71,6 +73,7 @@ impl State {
 
     fn spill_user(&mut self, app: AppId, id: UserId, segment: u64, last_group: u64, spill: &mut Spill) {
         let Some(at) = self.users.find((app, id)) else { return };
+        let disk = self.disk.clone();
         let object = &mut self.users[at];
         let user = &mut object.value;
         if user.gone {
@@ -82,6 +85,7 @@ impl State {
                 keys::answers_of_user(app, id),
             ]);
             spill.rows.insert(keys::user(app, id), None);
+            spill.rows.insert(keys::end(app, id), None);
             return;
         }
         if object.segment <= segment {
@@ -102,7 +106,11 @@ impl State {
             spill.ranges.push((keys::pieces_of_user(app, id), after(keys::piece(app, id, floor, u32::MAX))));
             user.cleared = floor;
         }
-        spill_entries(app, id, user, last_group, spill);
+        let before = match user.entries_up_to_group(last_group).next() {
+            Some(first) if first.position <= user.cold => before_again(&disk, app, id, first.position),
+            _ => user.cold,
+        };
+        spill_entries(app, id, user, last_group, before, spill);
         spill_answers(app, id, user, last_group, spill);
     }
 
@@ -154,8 +162,8 @@ impl State {
 }
 
 /// Entries of the segment that are still alive, in chunks.
-fn spill_entries(app: AppId, id: UserId, user: &User, last_group: u64, spill: &mut Spill) {
-    let mut chunk = Chunk(Vec::new());
+fn spill_entries(app: AppId, id: UserId, user: &User, last_group: u64, before: Position, spill: &mut Spill) {
+    let mut chunk = Chunk { before, entries: Vec::new() };
     let mut bytes = 0;
     for entry in user.entries_up_to_group(last_group) {
         if let Content::Receipt(receipt) = &entry.content {
@@ -164,21 +172,37 @@ fn spill_entries(app: AppId, id: UserId, user: &User, last_group: u64, spill: &m
         }
         let entry = in_rows(app, id, entry, spill);
         let size = entry_bytes(&entry);
-        if bytes + size > ROW_BYTES && !chunk.0.is_empty() {
+        if bytes + size > ROW_BYTES && !chunk.entries.is_empty() {
             spill_chunk(app, id, &mut chunk, spill);
             bytes = 0;
         }
         bytes += size;
-        chunk.0.push(entry);
+        chunk.entries.push(entry);
     }
     spill_chunk(app, id, &mut chunk, spill);
+    if spill.up_to > Position(0) {
+        // Its key comes after those of the entries, and rows are written in the order of their keys.
+        spill.put(keys::end(app, id), &Number(spill.up_to.0));
+    }
+}
+
+/// What sled got before a restart is spilled again after it, without what is dead by now: in front of that are the rows
+/// that end before it.
+fn before_again(disk: &Weak<Disk>, app: AppId, id: UserId, first: Position) -> Position {
+    let last = disk.upgrade().and_then(|disk| {
+        let (from, end) = (keys::chunks_of_user(app, id), keys::chunk(app, id, first));
+        disk.last_key_between(&from, &end).ok().flatten()
+    });
+    // Without an answer nothing is claimed.
+    last.and_then(|last| keys::last_of(&last)).unwrap_or_default()
 }
 
 fn spill_chunk(app: AppId, id: UserId, chunk: &mut Chunk, spill: &mut Spill) {
-    let Some(last) = chunk.0.last() else { return };
-    spill.up_to = last.position;
-    spill.put(keys::chunk(app, id, last.position), chunk);
-    chunk.0.clear();
+    let Some(Entry { position: last, .. }) = chunk.entries.last() else { return };
+    let last = *last;
+    spill.up_to = last;
+    spill.put(keys::chunk(app, id, last), chunk);
+    *chunk = Chunk { before: last, entries: Vec::new() };
 }
 
 /// An entry as it lies in a chunk: what is large is put into pieces.

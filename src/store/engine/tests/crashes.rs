@@ -6,16 +6,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::faulty::{Fault, FaultyFiles, Image, Unsynced};
-use super::{Engine, block_on};
+use super::{Engine, block_on, cases, in_memory, in_parallel};
 use crate::store::conformance::histories::{History, contents};
 use crate::store::conformance::world::{World, tiny};
 use crate::store::{Store, StoreError, commit_and_wait};
-
-/// More cases than the usual: `POSTRIDER_TEST_CASES=20` runs twenty times as many.
-fn cases(usual: usize) -> usize {
-    let times = std::env::var("POSTRIDER_TEST_CASES").ok().and_then(|times| times.parse().ok()).unwrap_or(1);
-    usual * times
-}
 
 /// Opens what a crash left after `answered` batches: it must hold those, perhaps the one that was on its way, and
 /// nothing else; and the history goes on from there as if nothing had happened.
@@ -42,7 +36,7 @@ fn check(directory: &Path, history: &History, answered: usize, moment: &str) {
 }
 
 fn check_image(image: &Image, history: &History, unsynced: Unsynced) {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = in_memory();
     image.restore(directory.path(), unsynced);
     check(directory.path(), history, image.answered, &format!("{} ({unsynced:?})", image.moment));
 }
@@ -132,11 +126,14 @@ fn a_power_cut_during_a_restart_is_like_any_other() {
     }
 }
 
+/// Enough for as many calls as are to fail.
+const HISTORY_STEPS: usize = 1_300;
+
 /// Runs a history in which the `nth` call fails, and looks at what is left.
 fn fails_at(history: &History, nth: usize, fault: Fault, for_good: bool) {
     let moment = format!("{fault:?} at call {nth}");
-    let directory = tempfile::tempdir().unwrap();
-    let files = FaultyFiles::new(directory.path());
+    let directory = in_memory();
+    let files = FaultyFiles::without_images(directory.path());
     let engine = Engine::open_with(&tiny(directory.path()), Arc::<FaultyFiles>::clone(&files)).unwrap();
     files.fail_at(nth, fault, for_good);
     let failed = run(&engine, history, &files);
@@ -153,30 +150,39 @@ fn fails_at(history: &History, nth: usize, fault: Fault, for_good: bool) {
 
 /// Calls that a whole history makes after it was opened.
 fn calls_of(history: &History) -> usize {
-    let directory = tempfile::tempdir().unwrap();
-    let files = FaultyFiles::new(directory.path());
+    let directory = in_memory();
+    let files = FaultyFiles::without_images(directory.path());
     let engine = Engine::open_with(&tiny(directory.path()), Arc::<FaultyFiles>::clone(&files)).unwrap();
     let before = files.calls();
     assert!(run(&engine, history, &files).is_none());
     files.calls() - before
 }
 
+/// Calls that are made to fail, one by one, when all cases run.
+const FAILING_CALLS: usize = 500;
+
+/// Has each of the first calls of a history fail in turn (of some of them, unless all cases run), for once and for good,
+/// wholly and half done.
+fn fails_at_each(history: &History, kind: ErrorKind) {
+    let calls = calls_of(history);
+    assert!(calls >= FAILING_CALLS, "the history makes {calls} calls");
+    let looks = cases(25).min(FAILING_CALLS);
+    in_parallel(looks, |number| {
+        let nth = 1 + number * FAILING_CALLS / looks;
+        fails_at(history, nth, Fault::Error(kind), false);
+        fails_at(history, nth, Fault::Short(kind), false);
+        fails_at(history, nth, Fault::Error(kind), true);
+        fails_at(history, nth, Fault::Short(kind), true);
+    });
+    println!("{kind:?} at {looks} of the first {FAILING_CALLS} calls, of {calls}, in four ways each");
+}
+
 #[test]
 fn a_call_that_fails_costs_no_answer_and_nothing_is_answered_after_it() {
-    let history = History::new(5, 120);
-    let calls = calls_of(&history);
-    for nth in (1..=calls).step_by((calls / cases(20)).max(1)) {
-        fails_at(&history, nth, Fault::Error(ErrorKind::Other), false);
-        fails_at(&history, nth + 1, Fault::Short(ErrorKind::Other), true);
-    }
+    fails_at_each(&History::new(5, HISTORY_STEPS), ErrorKind::Other);
 }
 
 #[test]
 fn a_disk_that_fills_up_at_any_call_costs_no_answer() {
-    let history = History::new(6, 120);
-    let calls = calls_of(&history);
-    for nth in (1..=calls).step_by((calls / cases(20)).max(1)) {
-        fails_at(&history, nth, Fault::Short(ErrorKind::StorageFull), false);
-        fails_at(&history, nth + 1, Fault::Error(ErrorKind::StorageFull), true);
-    }
+    fails_at_each(&History::new(6, HISTORY_STEPS), ErrorKind::StorageFull);
 }

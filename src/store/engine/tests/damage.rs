@@ -198,8 +198,9 @@ fn a_store_whose_other_half_is_missing_or_older_is_reported() {
     let older = tempfile::tempdir().unwrap();
     for round in 0..2 {
         let engine = Engine::open(&tiny(directory.path())).unwrap();
-        for app in 0..100 {
-            block_on(commit_and_wait(&engine, making(&name(round * 100 + app)))).unwrap();
+        // More than the journal's segments hold, so that some of them are used again.
+        for app in 0..400 {
+            block_on(commit_and_wait(&engine, making(&name(round * 400 + app)))).unwrap();
         }
         engine.verify(&mut |_| {}).expect("all of it gets to sled");
         block_on(engine.close()).unwrap();

@@ -13,9 +13,12 @@ use std::thread;
 use std::time::Duration;
 
 use super::super::files::{Files, SystemFiles};
-use super::path_of;
+use super::{in_memory, path_of};
 
 const SECTOR: usize = 512;
+
+/// The number of the name of sled's directory among what may be lost.
+const SLED_NAME: u32 = 63;
 
 /// What goes wrong at a call that writes, syncs, makes, renames or removes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,7 +30,8 @@ pub enum Fault {
 
 pub struct FaultyFiles {
     root: PathBuf,
-    copies: tempfile::TempDir,
+    /// Where copies of sled's files go; none are made of a disk whose power is not cut.
+    copies: Option<tempfile::TempDir>,
     state: Mutex<State>,
     /// Batches that were answered: the images say how many.
     pub answered: AtomicUsize,
@@ -45,6 +49,8 @@ struct State {
     removed: BTreeMap<String, Vec<u8>>,
     /// A copy of sled's files as they were when they were last synced.
     sled: Option<PathBuf>,
+    /// Whether the name of sled's directory is not on stable storage.
+    sled_is_new: bool,
     copied: usize,
 }
 
@@ -71,6 +77,7 @@ pub struct Image {
     new_names: BTreeSet<String>,
     removed: BTreeMap<String, Vec<u8>>,
     sled: Option<PathBuf>,
+    sled_is_new: bool,
 }
 
 /// What becomes of what was not synced.
@@ -83,13 +90,18 @@ pub enum Unsynced {
 }
 
 impl FaultyFiles {
+    /// A disk whose power may be cut.
     pub fn new(root: &Path) -> Arc<FaultyFiles> {
-        Arc::new(FaultyFiles {
-            root: root.to_owned(),
-            copies: tempfile::tempdir().expect("a directory"),
-            state: Mutex::default(),
-            answered: AtomicUsize::new(0),
-        })
+        FaultyFiles::with(root, Some(in_memory()))
+    }
+
+    /// A disk that only fails.
+    pub fn without_images(root: &Path) -> Arc<FaultyFiles> {
+        FaultyFiles::with(root, None)
+    }
+
+    fn with(root: &Path, copies: Option<tempfile::TempDir>) -> Arc<FaultyFiles> {
+        Arc::new(FaultyFiles { root: root.to_owned(), copies, state: Mutex::default(), answered: AtomicUsize::new(0) })
     }
 
     /// Fails the `nth` call from now.
@@ -164,13 +176,15 @@ impl FaultyFiles {
             new_names: state.new_names.clone(),
             removed: state.removed.clone(),
             sled: state.sled.clone(),
+            sled_is_new: state.sled_is_new,
         });
         state.images = Some(images);
     }
 
     fn copy_sled(&self, state: &mut State) {
+        let Some(copies) = &self.copies else { return };
         state.copied += 1;
-        let copy = self.copies.path().join(state.copied.to_string());
+        let copy = copies.path().join(state.copied.to_string());
         super::copy(&self.root.join("sled"), &copy);
         state.sled = Some(copy);
     }
@@ -186,7 +200,7 @@ impl Image {
         if let Some(format) = &self.format {
             fs::write(to.join("FORMAT"), format).expect("written");
         }
-        if let Some(sled) = &self.sled {
+        if let Some(sled) = self.sled.as_ref().filter(|_| !self.sled_is_new || unsynced.keeps(SLED_NAME)) {
             super::copy(sled, &to.join("sled"));
         }
         if !self.journal {
@@ -274,6 +288,13 @@ impl Files for FaultyFiles {
                 return Err(kind.into());
             }
             state.new_names.extend(self.in_journal(path));
+            if state.images.is_some() {
+                // What is not synced of it may be there, or zeros, or nothing.
+                for (part, what) in [(0, "nothing"), (bytes.len() / 2, "half")] {
+                    fs::write(path, &bytes[..part])?;
+                    self.take_image(state, format!("{what} of {}", name(path)));
+                }
+            }
             SystemFiles.create(path, bytes)
         })
     }
@@ -317,6 +338,7 @@ impl Files for FaultyFiles {
                 state.new_names.insert(to);
             }
             if to == self.root.join("sled") {
+                state.sled_is_new = true;
                 self.copy_sled(state);
             }
             Ok(())
@@ -364,6 +386,9 @@ impl Files for FaultyFiles {
     fn sync_directory(&self, path: &Path) -> io::Result<()> {
         self.call("sync the names in", path, |state, _| {
             SystemFiles.sync_directory(path)?;
+            if path == self.root {
+                state.sled_is_new = false;
+            }
             if path == self.root.join("journal") {
                 state.new_names.clear();
                 state.removed.clear();

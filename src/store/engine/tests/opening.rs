@@ -1,11 +1,13 @@
 //! The data directory, what is refused, and damage.
 
 use std::fs;
+use std::io;
 use std::os::unix::fs::PermissionsExt;
-use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 
 use super::super::{keys, rows};
-use super::{Engine, EngineConfig, block_on, making, open};
+use super::{Engine, EngineConfig, TestFiles, block_on, making, open, open_with};
 use crate::ids::{AppId, ConversationId, DeviceId, Position, SendId, Seq, UserId};
 use crate::store::conformance::world::{World, tiny};
 use crate::store::{Answer, Outcome, ReadLimit, Store, StoreError, commit_and_wait};
@@ -66,6 +68,39 @@ fn a_half_written_snapshot_does_not_block_opening() {
     fs::write(&leftover, "half").unwrap();
     open(directory.path()).expect("opens");
     assert!(!leftover.exists());
+}
+
+/// Where a log of a test goes.
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn opening_that_takes_longer_than_a_second_says_how_far_it_is() {
+    let directory = tempfile::tempdir().unwrap();
+    let files = Arc::new(TestFiles::default());
+    drop(open_with(directory.path(), &files));
+    let opened = |slow_ms| {
+        files.slow_ms.store(slow_ms, Ordering::SeqCst);
+        let lines = Lines::default();
+        let writer = lines.clone();
+        let log = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
+        drop(tracing::subscriber::with_default(log, || open_with(directory.path(), &files)));
+        String::from_utf8(lines.0.lock().unwrap().clone()).unwrap()
+    };
+    let said = opened(2_500);
+    assert!(said.contains("reading what the journal's segments hold done=0 of=1"), "{said}");
+    assert_eq!(opened(0), "", "nothing is said when it does not take long");
 }
 
 #[test]
