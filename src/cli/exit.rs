@@ -7,6 +7,7 @@ use postrider_client::{Error, StateError};
 
 use super::print;
 use crate::admin::client::AdminError;
+use crate::app::store_tools::ToolError;
 use crate::config::ConfigError;
 
 /// What the exit code means to a script. The numbers are a promise; [`EXIT_CODES`] is their table.
@@ -27,7 +28,7 @@ pub enum Exit {
     Login = 5,
     /// `--timeout` passed.
     TimedOut = 6,
-    /// A load test found a fault, or a figure out of bounds.
+    /// A load test found a fault, or a figure out of bounds; a store is damaged, or what was salvaged is not whole.
     Failed = 7,
     /// SIGINT came before the work was done.
     Interrupted = 130,
@@ -43,7 +44,8 @@ Exit codes:
   4    refused: at least one message, or the request
   5    login failed, or the server ended the session for good
   6    timed out (--timeout)
-  7    bench: a fault in what was delivered, or a figure out of bounds (--fail-if)
+  7    bench: a fault in what was delivered, or a figure out of bounds (--fail-if);
+       store: damage was found, or not everything was salvaged
   130  interrupted (send, before every answer was there; bench)";
 
 /// A command that did not do what it was asked.
@@ -98,6 +100,17 @@ impl From<AdminError> for Failure {
         let exit = match &error {
             AdminError::NoServer(_) => Exit::Unreachable,
             AdminError::Fault(fault) if fault.code < 500 => Exit::Refused,
+            _ => Exit::Other,
+        };
+        Failure::new(exit, error.to_string())
+    }
+}
+
+impl From<ToolError> for Failure {
+    fn from(error: ToolError) -> Self {
+        let exit = match &error {
+            ToolError::Refused(_) => Exit::Refused,
+            error if error.is_damage() => Exit::Failed,
             _ => Exit::Other,
         };
         Failure::new(exit, error.to_string())
@@ -172,8 +185,11 @@ mod tests {
             Exit::Failed,
             Exit::Interrupted,
         ];
-        let listed: Vec<u8> =
-            EXIT_CODES.lines().skip(1).map(|line| line.split_whitespace().next().unwrap().parse().unwrap()).collect();
+        let listed: Vec<u8> = EXIT_CODES
+            .lines()
+            .skip(1)
+            .filter_map(|line| line.split_whitespace().next().unwrap().parse().ok())
+            .collect();
         assert_eq!(listed, codes.map(|code| code as u8));
     }
 

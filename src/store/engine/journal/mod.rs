@@ -19,18 +19,24 @@
 //! - this file: appending
 //! - `record`, `segment`: what lies on disk
 //! - `opening`: replay, and what it refuses
+//! - `copies`: segments that a backup takes along
+//! - `sound`: what is sound in a damaged journal
 
+mod copies;
 mod opening;
 mod record;
 mod segment;
+mod sound;
 
 use std::collections::VecDeque;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
+pub(super) use self::copies::Copies;
 use self::record::{ALIGNMENT, END_BYTES, MARK_BYTES, Next, Seed};
 use self::segment::{HEAD_BYTES, Head, Slot};
+pub(super) use self::sound::{Found, sound_groups};
 use super::directory::failed;
 use super::disk::Disk;
 use super::files::Files;
@@ -100,6 +106,8 @@ pub(super) struct Journal {
 pub(super) struct Segments {
     state: Mutex<SegmentsState>,
     changed: Condvar,
+    /// While a backup is made.
+    copies: Mutex<Option<Copies>>,
 }
 
 struct SegmentsState {
@@ -177,7 +185,8 @@ impl Journal {
         let next_id = 1 + ids().chain([found.active.slot.id]).max().unwrap_or(0);
         let pending = found.filled.into_iter().map(Arc::new).collect();
         let segments = SegmentsState { free: found.free, pending, full: None, ended: false, closing: false };
-        let segments = Arc::new(Segments { state: Mutex::new(segments), changed: Condvar::new() });
+        let segments =
+            Arc::new(Segments { state: Mutex::new(segments), changed: Condvar::new(), copies: Mutex::new(None) });
         let (active, buffer, next) = (found.active, Vec::new(), None);
         let mut journal = Journal { active, next, config, directory, slots, next_id, buffer, segments, files };
         while journal.slots < LEAST_SLOTS {
