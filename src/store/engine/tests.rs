@@ -8,6 +8,7 @@ mod faulty;
 mod kill;
 mod opening;
 mod pressure;
+mod tools;
 
 use std::fs::{self, File};
 use std::io;

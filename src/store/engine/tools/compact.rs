@@ -32,7 +32,7 @@ pub fn compact(path: &Path, salt: u64, progress: &mut dyn FnMut(u64)) -> Result<
     compact_with(Arc::new(SystemFiles), path, salt, progress)
 }
 
-pub(super) fn compact_with(
+pub(in crate::store::engine) fn compact_with(
     files: Arc<dyn Files>,
     path: &Path,
     salt: u64,

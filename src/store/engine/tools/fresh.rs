@@ -11,7 +11,7 @@ use crate::store::engine::files::Files;
 const CACHE_BYTES: u64 = 64 << 20;
 
 /// How often a tool tells how far it is, in rows.
-pub(super) const PROGRESS_ROWS: u64 = 10_000;
+pub(super) const PROGRESS_ROWS: u64 = if cfg!(test) { 20 } else { 10_000 };
 
 pub(super) struct Fresh {
     tree: sled::Tree,

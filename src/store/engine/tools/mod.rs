@@ -31,6 +31,8 @@ use crate::store::StoreError;
 
 pub use self::backup::{BackedUp, back_up};
 pub use self::compact::{Compacted, compact};
+#[cfg(test)]
+pub(super) use self::compact::compact_with;
 pub use self::restore::restore;
 pub use self::salvage::{Loss, Salvaged, salvage};
 pub use self::stats::{Files as FileStats, Stats, Table as TableStats, stats};
