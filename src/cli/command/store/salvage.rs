@@ -53,11 +53,25 @@ fn show(salvaged: &Salvaged) -> std::io::Result<()> {
     print::line(&format!("{damage_count} places are damaged, {loss_count} losses are known"))
 }
 
-fn describe(Loss { app, user, conversation, what, positions, .. }: &Loss) -> String {
+fn describe(Loss { app, user, conversation, what, positions, conversations, .. }: &Loss) -> String {
     let user = user.as_ref().map(|user| format!(", user {user}")).unwrap_or_default();
     let conversation = conversation.map(|id| format!(", conversation {id}")).unwrap_or_default();
+    let mut text = format!("app {app}{user}{conversation}: {what}");
+    if !positions.is_empty() {
+        text += &format!("; at positions {}", ranges(positions));
+    }
+    for (conversation, numbers) in conversations {
+        text += &format!("; among {} of conversation {conversation}", ranges(numbers));
+    }
+    text
+}
+
+/// The first of them, for a person; JSON has all.
+fn ranges(ranges: &[(u64, u64)]) -> String {
     let range = |(from, to): &(u64, u64)| if from == to { from.to_string() } else { format!("{from}–{to}") };
-    let at: Vec<String> = positions.iter().map(range).collect();
-    let at = if at.is_empty() { String::new() } else { format!(" (at positions {})", at.join(", ")) };
-    format!("app {app}{user}{conversation}: {what}{at}")
+    let mut shown: Vec<String> = ranges.iter().take(20).map(range).collect();
+    if ranges.len() > shown.len() {
+        shown.push(format!("{} more", ranges.len() - shown.len()));
+    }
+    shown.join(", ")
 }

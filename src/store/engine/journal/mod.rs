@@ -302,8 +302,10 @@ impl Journal {
             return Room::Enough;
         }
         let (nothing_pending, full) = (state.pending.is_empty(), state.full.clone());
+        // Free ones are of the time when segments were smaller: they go when the next segment begins.
+        let used = self.slots - state.free.len();
         drop(state);
-        let made = match self.slots < self.config.segments.max(LEAST_SLOTS) {
+        let made = match used < self.config.segments.max(LEAST_SLOTS) {
             true => self.make_slot(bytes),
             false => Err(StoreError::Closed),
         };
@@ -337,11 +339,13 @@ impl Journal {
         Ok(slot)
     }
 
-    /// Groups that were too large for any slot made more slots than there should be: the largest free ones go.
+    /// Groups that were too large for any slot, or another configuration, made more slots than there should be: the free
+    /// ones go whose length is furthest from what it should be.
     fn surplus(&mut self, free: &mut Vec<Slot>) -> Vec<Slot> {
         let most = self.config.segments.max(LEAST_SLOTS);
         let surplus = self.slots.saturating_sub(most).min(free.len());
-        free.sort_by_key(|slot| slot.length);
+        let wanted = self.config.segment_bytes();
+        free.sort_by_key(|slot| slot.length.abs_diff(wanted));
         self.slots -= surplus;
         free.split_off(free.len() - surplus)
     }

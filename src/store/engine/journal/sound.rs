@@ -51,30 +51,48 @@ pub(in super::super) fn sound_groups(
         }
     }
     let after = if all { 0 } else { spilled.unwrap_or(oldest.1.saturating_sub(1)) };
-    let mut expected = if all { used.keys().next().copied().unwrap_or(0) } else { after + 1 };
-    let mut needed = used.split_off(&(after + 1));
-    while let Some((number, (seed, path))) = needed.pop_first() {
+    for path in find_headless(files, &mut used, &mut headless)? {
+        visit(Found::Damage(format!("{}: its head is not what was written", path.display())))?;
+    }
+    let needed = used.split_off(&(after + 1));
+    let newest = needed.keys().next_back().copied();
+    let mut expected = if all { needed.keys().next().copied().unwrap_or(0) } else { after + 1 };
+    for (number, (seed, path)) in needed {
         for missing in expected..number {
             visit(Found::Damage(format!("segment {missing} of the journal is in none of its files")))?;
         }
         expected = number + 1;
-        let is_last = needed.is_empty();
         visit(Found::Segment(number))?;
-        let next = segment(files, seed, &path, is_last, visit)?;
+        segment(files, seed, &path, Some(number) == newest, visit)?;
         visit(Found::EndOfSegment(number))?;
-        // The end of a segment tells how the next one begins, should its own head be lost.
-        if let Some(next) = next.filter(|_| !needed.contains_key(&(number + 1)))
-            && let Some(path) = headless.remove(&next.slot)
-        {
-            visit(Found::Damage(format!("{}: its head is not what was written", path.display())))?;
-            needed.insert(number + 1, (Seed { number: number + 1, salt: next.salt }, path));
-        }
     }
     for path in headless.into_values() {
         let what = "its head is not what was written; what it holds cannot be told from old bytes";
         visit(Found::Damage(format!("{}: {what}", path.display())))?;
     }
     Ok(())
+}
+
+/// The end of a segment tells in which file and how the next one begins: files whose own head is lost are used by that.
+fn find_headless(
+    files: &dyn Files,
+    used: &mut BTreeMap<u64, (Seed, PathBuf)>,
+    headless: &mut BTreeMap<u32, PathBuf>,
+) -> Result<Vec<PathBuf>, StoreError> {
+    let mut found = Vec::new();
+    let mut numbers: Vec<u64> = if headless.is_empty() { Vec::new() } else { used.keys().copied().collect() };
+    while let Some(number) = numbers.pop() {
+        let Some((seed, path)) = used.get(&number).cloned() else { continue };
+        let next = segment(files, seed, &path, true, &mut |_| Ok(()))?;
+        if let Some(next) = next.filter(|_| !used.contains_key(&(number + 1)))
+            && let Some(path) = headless.remove(&next.slot)
+        {
+            found.push(path.clone());
+            used.insert(number + 1, (Seed { number: number + 1, salt: next.salt }, path));
+            numbers.push(number + 1);
+        }
+    }
+    Ok(found)
 }
 
 fn head(files: &dyn Files, path: &PathBuf) -> Result<FoundHead, StoreError> {

@@ -12,7 +12,7 @@ use std::thread;
 use super::super::files::{Files, SystemFiles};
 use super::super::tools::{self, ToolError};
 use super::faulty::{Fault, FaultyFiles};
-use super::{Engine, copy};
+use super::{Engine, EngineConfig, copy};
 use crate::store::conformance::world::{World, tiny};
 use crate::store::{Operation, StoreError};
 
@@ -103,10 +103,12 @@ fn compacting_gives_back_space_and_keeps_everything() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path();
     written(path);
-    let world = world(path);
+    // Segments that get larger than those there are.
+    let larger = EngineConfig { segment_bytes: 64 << 10, ..tiny(path) };
+    let world = World::around(Arc::new(Engine::open(&larger).unwrap()));
     let (alice, bob) = (world.attach("alice", "phone"), world.attach("bob", "phone"));
-    for id in 61..=400 {
-        world.acked(&alice, id, "bob", &"much text ".repeat(300));
+    for id in 61..=200 {
+        world.acked(&alice, id, "bob", &"much text ".repeat(600));
     }
     world.received(&bob, world.user("bob").unwrap().head.0);
     drop(world);

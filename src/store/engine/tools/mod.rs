@@ -30,9 +30,9 @@ use super::{Engine, EngineConfig};
 use crate::store::StoreError;
 
 pub use self::backup::{BackedUp, back_up};
-pub use self::compact::{Compacted, compact};
 #[cfg(test)]
 pub(super) use self::compact::compact_with;
+pub use self::compact::{Compacted, compact};
 pub use self::restore::restore;
 pub use self::salvage::{Loss, Salvaged, salvage};
 pub use self::stats::{Files as FileStats, Stats, Table as TableStats, stats};

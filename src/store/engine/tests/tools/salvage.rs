@@ -62,7 +62,14 @@ fn whichever_row_is_damaged_it_is_told_and_the_rest_fits_together() {
     written(&original);
     let mut rows = Vec::new();
     damaged(&original, |tree| rows = tree.iter().keys().map(|key| key.unwrap().to_vec()).collect());
-    assert!(rows.len() > 30, "{}", rows.len());
+    // The first and the last of each table.
+    let tables: Vec<_> = rows.iter().map(|key| key[0]).collect();
+    let mut number = 0;
+    rows.retain(|_| {
+        number += 1;
+        number == 1 || tables.get(number - 2) != tables.get(number - 1) || tables.get(number) != tables.get(number - 1)
+    });
+    assert!(rows.len() > 12, "{}", rows.len());
     for (number, key) in rows.iter().enumerate() {
         let (from, to) = (directory.path().join(format!("{number}")), directory.path().join(format!("{number}.out")));
         copy(&original, &from);
@@ -97,6 +104,8 @@ fn messages_that_are_lost_are_told_with_their_user_and_place() {
     let [loss] = &salvaged.losses[..] else { panic!("{salvaged:?}") };
     assert_eq!((loss.app.as_str(), loss.user.as_deref()), ("dev", Some("bob")));
     assert_eq!((loss.messages, &loss.positions[..]), (last(1) - last(0), &[(last(0) + 1, last(1))][..]));
+    // Nothing else is in this conversation: numbers and positions go together.
+    assert_eq!(loss.conversations, [(1, loss.positions.clone())]);
     let after = inboxes(&to);
     assert_eq!((&after[0], &after[2]), (&before[0], &before[2]));
     let kept = |entry: &&String| {
@@ -168,9 +177,13 @@ fn without_sleds_files_what_the_journal_has_is_saved() {
         }
         let salvaged = salvage(&from, &to);
         assert!(salvaged.damage.iter().any(|what| what.contains("sled")), "{damage}: {salvaged:?}");
-        let world = world(&to);
+        let mut world = world(&to);
+        // The name of the app was in the first segment, which is used again since.
+        world.app = AppId(1);
+        assert!(world.apps().iter().any(|(id, name, _)| (*id, name.as_str()) == (1, "app-1")));
         let alice = world.attach("alice", "phone");
-        assert!(!world.inbox(&alice).is_empty() || world.user("carol").is_some(), "the last segments are there");
+        let inbox = world.inbox(&alice);
+        assert!(inbox.last().is_some_and(|last| last.ends_with("carol>alice an answer")), "{inbox:?}");
     }
 }
 

@@ -1,14 +1,14 @@
 //! One user's inbox and answers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use postrider_protocol::limits::KEPT_ANSWERS;
 use postrider_protocol::wire;
 use prost::Message as _;
 
 use super::Loss;
-use super::repair::{Repair, acked};
-use crate::ids::{DeviceId, Position, Seq, UserId};
+use super::repair::{Lacking, Repair, acked, gaps};
+use crate::ids::{ConversationId, DeviceId, Position, SendId, Seq, UserId};
 use crate::store::engine::keys::{self, Key};
 use crate::store::engine::rows::{
     AnswerRow, Answers, Body, Chunk, Content, Entry, MessageFacts, Number, ReceiptFacts, UserRow,
@@ -26,7 +26,7 @@ impl Repair<'_> {
         let newest = newest(&chunks, row.trimmed);
         let mut kept: Vec<Position> = Vec::new();
         let (mut last, mut messages) = (Position(0), 0);
-        let mut pieces = BTreeMap::new();
+        let (mut pieces, mut known) = (BTreeMap::new(), BTreeSet::new());
         for (key, entries) in chunks {
             let count = entries.len();
             let mut left = Vec::with_capacity(count);
@@ -34,8 +34,9 @@ impl Repair<'_> {
                 let is_new = entry.position > last;
                 last = last.max(entry.position);
                 if is_new && self.stays(id, &row, &entry, &newest)? {
-                    if let Content::Message(_, body) = &entry.content {
+                    if let Content::Message(facts, body) = &entry.content {
                         messages += 1;
+                        known.insert((facts.conversation, facts.seq));
                         pieces.extend(if let Body::Pieces(count) = body {
                             Some((entry.position, *count))
                         } else {
@@ -64,9 +65,17 @@ impl Repair<'_> {
             // Only what is left can be said to be there.
             row.messages = messages;
         }
-        self.tell(&row, messages, receipts, &kept);
+        let lost = row.messages.saturating_sub(messages);
         row.messages = messages;
-        self.answers(id, &mut row)?;
+        self.answers(id, &mut row, &mut known)?;
+        if lost > 0 || receipts > 0 {
+            let what =
+                format!("{lost} messages and {receipts} receipts of the inbox are lost; nobody else is told of it");
+            let (app, user) = (self.row.name.clone(), Some(row.name.to_string()));
+            let positions = gaps(row.trimmed.0, kept.iter().map(|position| position.0), row.head.0);
+            let loss = Loss { app, user, what, messages: lost, positions, ..Loss::default() };
+            self.lacking.push(Lacking { user: id, loss, known });
+        }
         self.put(&keys::user(self.app, id), &row)?;
         self.users.insert(id, row);
         Ok(())
@@ -154,27 +163,14 @@ impl Repair<'_> {
         Ok(lost)
     }
 
-    /// Reports what the user's row counts and the inbox has not.
-    fn tell(&mut self, row: &UserRow, messages: u64, receipts: u64, kept: &[Position]) {
-        let lost = row.messages.saturating_sub(messages);
-        if lost == 0 && receipts == 0 {
-            return;
-        }
-        let mut positions = Vec::new();
-        let mut next = row.trimmed.0 + 1;
-        for Position(position) in kept.iter().copied().chain([Position(row.head.0 + 1)]) {
-            if position > next {
-                positions.push((next, position - 1));
-            }
-            next = next.max(position + 1);
-        }
-        let what = format!("{lost} messages and {receipts} receipts of the inbox are lost; nobody else is told of it");
-        let (app, user) = (self.row.name.clone(), Some(row.name.to_string()));
-        self.salvaged.lost(Loss { app, user, conversation: None, what, messages: lost, positions });
-    }
-
-    /// The answers to a device's last sends: those that are lost are told so, should somebody ask.
-    fn answers(&mut self, id: UserId, row: &mut UserRow) -> Result<(), StoreError> {
+    /// The answers to a device's last sends: those that are lost are told so, should somebody ask. Notes the user's own
+    /// messages.
+    fn answers(
+        &mut self,
+        id: UserId,
+        row: &mut UserRow,
+        own: &mut BTreeSet<(ConversationId, Seq)>,
+    ) -> Result<(), StoreError> {
         let app = self.app;
         let mut found: BTreeMap<DeviceId, BTreeMap<u64, AnswerRow>> = BTreeMap::new();
         for answers in self.disk.rows::<Answers>(&keys::answers_of_user(app, id)).collect::<Vec<_>>() {
@@ -182,6 +178,7 @@ impl Repair<'_> {
             let device = DeviceId(keys::number(&key, 1).unwrap_or(0));
             for (conversation, seq) in acked(&answers) {
                 self.seen(conversation, seq);
+                own.insert((conversation, seq));
             }
             if row.devices.iter().all(|known| known.id != device) {
                 self.disk.write(&key, None)?;
@@ -200,7 +197,7 @@ impl Repair<'_> {
                 continue;
             }
             for &send_id in &missing {
-                let answer = Answer::Refused { send_id: crate::ids::SendId(send_id), refusal: LOST_ANSWER };
+                let answer = Answer::Refused { send_id: SendId(send_id), refusal: LOST_ANSWER };
                 known.insert(send_id, AnswerRow { fingerprint: 0, answer });
             }
             let mut groups: BTreeMap<u64, Vec<AnswerRow>> = BTreeMap::new();

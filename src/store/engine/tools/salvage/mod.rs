@@ -63,6 +63,9 @@ pub struct Loss {
     /// Where in the user's inbox what is lost was: from and to, both of them included. Not all positions between them were
     /// in use.
     pub positions: Vec<(u64, u64)>,
+    /// By conversation, which of its messages are not in the user's inbox, were not delivered, and are not known to be the
+    /// user's own: from and to, both of them included. What is lost is among them, and so is what has expired.
+    pub conversations: Vec<(u64, Vec<(u64, u64)>)>,
 }
 
 impl Salvaged {

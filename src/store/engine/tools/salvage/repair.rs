@@ -42,6 +42,7 @@ pub(super) fn repair(disk: &Disk, salvaged: &mut Salvaged) -> Result<(), StoreEr
             users: BTreeMap::new(),
             lost_users: BTreeSet::new(),
             conversations: BTreeMap::new(),
+            lacking: Vec::new(),
             row,
         };
         repair.app(found.is_none())?;
@@ -59,6 +60,16 @@ pub(super) struct Repair<'a> {
     /// Of these only the name is left.
     pub lost_users: BTreeSet<UserId>,
     pub conversations: BTreeMap<ConversationId, ConversationRow>,
+    /// Inboxes in which something is lost.
+    pub lacking: Vec<Lacking>,
+}
+
+/// An inbox in which something is lost.
+pub(super) struct Lacking {
+    pub user: UserId,
+    pub loss: Loss,
+    /// Messages of which it is known that they are not lost: those in the inbox, and the user's own.
+    pub known: BTreeSet<(ConversationId, Seq)>,
 }
 
 impl Repair<'_> {
@@ -72,6 +83,7 @@ impl Repair<'_> {
         for user in self.users.keys().copied().collect::<Vec<_>>() {
             self.inbox(user)?;
         }
+        self.tell_lacking();
         self.write_conversations()?;
         self.write_app(is_lost)
     }
@@ -183,6 +195,21 @@ impl Repair<'_> {
         }
     }
 
+    /// Reports what inboxes lack, now that it is known how far the conversations have got.
+    fn tell_lacking(&mut self) {
+        for Lacking { user, mut loss, known } in std::mem::take(&mut self.lacking) {
+            for (id, row) in &self.conversations {
+                let Some(index) = row.index(user) else { continue };
+                let known = known.range((*id, Seq(0))..=(*id, row.head)).map(|(_, seq)| seq.0);
+                let lost = gaps(row.marks[index].delivered.0, known, row.head.0);
+                if !lost.is_empty() {
+                    loss.conversations.push((id.0, lost));
+                }
+            }
+            self.salvaged.lost(loss);
+        }
+    }
+
     fn write_conversations(&mut self) -> Result<(), StoreError> {
         for (id, row) in &mut self.conversations {
             for marks in &mut row.marks {
@@ -226,6 +253,19 @@ impl Repair<'_> {
     pub(super) fn put(&self, key: &[u8], record: &impl Record) -> Result<(), StoreError> {
         self.disk.write(key, Some(&seal(key, record)))
     }
+}
+
+/// What lies between ascending numbers: above `after` and up to `up_to`, from and to, both of them included.
+pub(super) fn gaps(after: u64, numbers: impl Iterator<Item = u64>, up_to: u64) -> Vec<(u64, u64)> {
+    let mut gaps = Vec::new();
+    let mut next = after + 1;
+    for number in numbers.chain([up_to.saturating_add(1)]) {
+        if number > next {
+            gaps.push((next, number - 1));
+        }
+        next = next.max(number.saturating_add(1));
+    }
+    gaps
 }
 
 /// Answers that are there, and how far they say that conversations have got.
