@@ -157,7 +157,8 @@ pub(super) fn write(disk: &Disk, spill: Spill) -> Result<(), StoreError> {
     for (from, end) in spill.ranges {
         disk.clear(&from, &end)?;
     }
-    for (key, value) in spill.rows {
+    // Backwards: whoever reads meanwhile finds the pieces of a message as soon as its entry.
+    for (key, value) in spill.rows.into_iter().rev() {
         disk.write(&key, value.as_deref())?;
     }
     for (key, group, Answers(mut answers)) in spill.answers {
