@@ -134,7 +134,8 @@ fn show_contents(found: &Verified) -> std::io::Result<()> {
 
 /// Prints an answer: as JSON, or as `show` does it.
 fn answer<T: Serialize>(json: bool, answer: &T, show: impl FnOnce(&T) -> std::io::Result<()>) -> Result<(), Failure> {
-    Ok(if json { print::json(answer)? } else { show(answer)? })
+    let printed = if json { print::json(answer) } else { show(answer) };
+    Ok(printed?)
 }
 
 #[cfg(test)]

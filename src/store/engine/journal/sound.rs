@@ -95,7 +95,7 @@ fn find_headless(
     Ok(found)
 }
 
-fn head(files: &dyn Files, path: &PathBuf) -> Result<FoundHead, StoreError> {
+fn head(files: &dyn Files, path: &Path) -> Result<FoundHead, StoreError> {
     let bytes = files.read(path).map_err(|error| failed(path, &error))?.unwrap_or_default();
     Ok(bytes.first_chunk().map_or(FoundHead::Damaged, Head::read))
 }
