@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use postrider_protocol::error::{CodedError, ErrorCode};
+use rustls::ServerConfig;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -17,7 +17,7 @@ use crate::admin::{self, BackedUp, Code, Fault, Host, StoreOperator, Vitals};
 use crate::bus;
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::hub::Hub;
+use crate::hub::{self, Hub};
 use crate::ids::{AppId, DeviceId, UserId};
 use crate::net::tls::{Files, TlsError};
 use crate::net::{self, certificate, listener, tls};
@@ -25,7 +25,7 @@ use crate::router::link::MadeCode;
 use crate::router::{self, Router};
 pub use crate::store::engine::tools as store_tools;
 use crate::store::engine::tools::ToolError;
-use crate::store::engine::{Engine, EngineConfig};
+use crate::store::engine::{Around, Engine, EngineConfig};
 use crate::store::{self, Operation, Outcome, Store, StoreError};
 use crate::sweeper::Sweeper;
 use crate::tenant::{Tenant, Tenants};
@@ -122,11 +122,12 @@ impl Server {
             segment_bytes: usize::try_from(config.store.segment_bytes).unwrap_or(usize::MAX),
             segments: config.store.segments as usize,
             salt: u64::from_le_bytes(clock.random_bytes()),
+            around_completions: Some(Around { before: hub::wakes::hold, after: hub::wakes::release }),
             ..EngineConfig::new(&data)
         };
         let engine = Arc::new(Engine::open(&engine)?);
         let store: Arc<dyn Store> = Arc::<Engine>::clone(&engine);
-        let (acceptor, ca) = acceptor(&config, &data, &clock)?;
+        let (tls, ca) = tls_config(&config, &data, &clock)?;
         // Before the port: whoever can connect there can already be administered.
         let socket = admin::bind(&data).map_err(|error| StartError::Admin { data: data.clone(), error })?;
         let listeners = bind(&config.listen.address)?;
@@ -147,15 +148,16 @@ impl Server {
             },
         ));
         let max_connections = max_connections(config.listen.max_connections);
-        let shared = Arc::new(net::Shared {
-            router: Arc::clone(&router),
-            clock: clock.clone(),
-            config: net::Config {
-                login_timeout: Duration::from_millis(config.listen.login_timeout_ms.into()),
-                idle_timeout: Duration::from_millis(config.listen.idle_timeout_ms.into()),
-                max_frame_bytes: config.listen.max_frame_bytes as usize,
+        let limits = net::Config {
+            login_timeout: Duration::from_millis(config.listen.login_timeout_ms.into()),
+            idle_timeout: Duration::from_millis(config.listen.idle_timeout_ms.into()),
+            max_frame_bytes: config.listen.max_frame_bytes as usize,
+            failures: net::attempts::Bounds {
+                per_user: config.limits.failed_logins,
+                per_address: config.limits.failed_logins_per_address,
             },
-        });
+        };
+        let shared = Arc::new(net::Shared::new(Arc::clone(&router), clock.clone(), limits));
         let server = Self {
             addresses,
             data: data.clone(),
@@ -176,21 +178,21 @@ impl Server {
         let retention = Duration::from_secs(u64::from(config.retention.ttl_days) * 24 * 60 * 60);
         let sweeper = Sweeper { router, hub, tenants, clock, retention };
         server.services.spawn(sweeper.run(SWEEP_PAUSE, server.stop.clone()));
-        server.accept(listeners, &acceptor, &shared);
+        server.accept(listeners, &tls, &shared);
         Ok(server)
     }
 
     fn accept(
         &self,
         listeners: Vec<(SocketAddr, tokio::net::TcpListener)>,
-        acceptor: &TlsAcceptor,
+        tls: &Arc<ServerConfig>,
         shared: &Arc<net::Shared>,
     ) {
         let admission = listener::Admission::new(self.max_connections);
         for (_, listener) in listeners {
             self.services.spawn(listener::accept(
                 listener,
-                acceptor.clone(),
+                Arc::clone(tls),
                 Arc::clone(shared),
                 Arc::clone(&admission),
                 self.connections.clone(),
@@ -314,7 +316,7 @@ pub enum RunError {
     Store(StoreError),
 }
 
-fn acceptor(config: &Config, data: &Path, clock: &Clock) -> Result<(TlsAcceptor, Option<PathBuf>), TlsError> {
+fn tls_config(config: &Config, data: &Path, clock: &Clock) -> Result<(Arc<ServerConfig>, Option<PathBuf>), TlsError> {
     let now_s = i64::try_from(clock.wall_ms() / 1000).unwrap_or(i64::MAX);
     let (files, ca) = match (&config.tls.certificate, &config.tls.key) {
         (Some(certificate), Some(key)) => (Files { certificate: certificate.clone(), key: key.clone() }, None),
@@ -323,7 +325,7 @@ fn acceptor(config: &Config, data: &Path, clock: &Clock) -> Result<(TlsAcceptor,
             (made.server, Some(made.ca))
         }
     };
-    Ok((TlsAcceptor::from(tls::server_config(&files, now_s)?), ca))
+    Ok((tls::server_config(&files, now_s)?, ca))
 }
 
 fn bind(addresses: &[SocketAddr]) -> Result<Vec<(SocketAddr, tokio::net::TcpListener)>, StartError> {
@@ -353,10 +355,11 @@ fn notes(config: &Config) -> Vec<String> {
     open.map(note).collect()
 }
 
-/// As many as asked for, or as the limit of open files leaves room for.
+/// As many as asked for, or as the limit of open files leaves room for: connections that are turned away have
+/// descriptors, too, and must not take those that the store opens its next file with.
 fn max_connections(configured: u32) -> usize {
     let limit = raise_open_files().unwrap_or(1 << 20);
-    let room = limit.saturating_sub(RESERVED_DESCRIPTORS).max(1);
+    let room = limit.saturating_sub(RESERVED_DESCRIPTORS + listener::TURNED_AWAY as u64).max(1);
     let room = usize::try_from(room).unwrap_or(usize::MAX);
     if configured == 0 { room } else { room.min(configured as usize) }
 }

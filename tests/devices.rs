@@ -60,6 +60,7 @@ async fn what_one_device_sends_and_reads_appears_on_the_others_and_not_on_itself
     phone.nothing_comes().await;
 }
 
+/// SYNC-6.
 #[tokio::test]
 async fn the_inbox_is_trimmed_when_all_devices_have_passed() {
     let server = TestServer::start().await;
@@ -94,6 +95,7 @@ async fn the_inbox_is_trimmed_when_all_devices_have_passed() {
     }
 }
 
+/// SYNC-2.
 #[tokio::test]
 async fn a_first_device_starts_at_the_beginning_of_the_inbox_and_a_later_one_where_it_was_linked() {
     let server = TestServer::start().await;
@@ -109,6 +111,7 @@ async fn a_first_device_starts_at_the_beginning_of_the_inbox_and_a_later_one_whe
     tablet.next_message().await;
 }
 
+/// RCPT-3.
 #[tokio::test]
 async fn delivered_never_claims_what_only_a_silent_device_was_entitled_to() {
     let server = TestServer::start().await;
@@ -141,6 +144,7 @@ async fn a_seventeenth_device_is_refused() {
     one_more.closed_with(ErrorCode::TooManyDevices).await;
 }
 
+/// CONN-4.
 #[tokio::test]
 async fn a_newer_connection_of_the_same_device_replaces_the_older_one() {
     let server = TestServer::start().await;
@@ -153,6 +157,7 @@ async fn a_newer_connection_of_the_same_device_replaces_the_older_one() {
     newer.next_message().await;
 }
 
+/// SYNC-7, RCPT-8, LOGIN-14.
 #[tokio::test]
 async fn a_device_unseen_for_the_retention_is_expired_and_told_so_when_it_returns() {
     let mut server = TestServer::start().await;

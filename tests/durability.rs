@@ -14,6 +14,7 @@ fn judge(outcome: &Outcome) {
     assert!(outcome.totals.acked >= outcome.cycles as usize);
 }
 
+/// SEND-7: what was acked is there after `kill -9`; SEND-4, SEND-9: and what was not acked is asked for again.
 #[test]
 fn a_server_killed_under_load_loses_nothing_doubles_nothing_and_keeps_the_order() {
     judge(&survive(ServerProcess::start(""), &mut Kill, cycles("POSTRIDER_CRASH_CYCLES", 50), seed()));

@@ -97,6 +97,7 @@ async fn a_device_enrolled_with_the_operators_code_logs_in_with_its_key_from_the
     assert_eq!(ack.seq, 3);
 }
 
+/// LOGIN-4, LOGIN-8.
 #[tokio::test]
 async fn a_code_that_is_wrong_used_or_too_old_is_refused_and_which_is_not_told() {
     let world = World::new().await;
@@ -155,6 +156,7 @@ async fn a_device_links_another_one_with_a_code_that_works_once() {
     assert_eq!(names, [("laptop", true), ("phone", true)]);
 }
 
+/// SYNC-7.
 #[tokio::test]
 async fn a_revoked_device_is_closed_at_once_and_cannot_return() {
     let world = World::new().await;
@@ -183,6 +185,7 @@ async fn a_removed_user_is_closed_at_once_and_unknown_from_then_on() {
     assert!(matches!(refused, Err(SendError::Refused { code: 300, .. })), "{refused:?}");
 }
 
+/// LOGIN-3, LOGIN-11.
 #[tokio::test]
 async fn a_name_alone_does_not_let_anybody_in() {
     let world = World::new().await;

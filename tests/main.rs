@@ -14,10 +14,13 @@ mod bench;
 mod bounded_memory;
 mod broken_links;
 mod command_line;
+mod conformance;
 mod conversations;
 mod devices;
 mod durability;
 mod enrollment;
+#[cfg(target_os = "linux")]
+mod hostile;
 mod misuse;
 mod operator;
 mod receipts;

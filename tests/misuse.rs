@@ -123,6 +123,7 @@ async fn a_message_that_cannot_be_taken_is_refused_and_uses_its_send_id_up() {
     assert_eq!(alice.next_ack().await.send_id, 3);
 }
 
+/// SEND-11.
 #[tokio::test]
 async fn a_full_inbox_refuses_with_a_code_and_takes_messages_again_later() {
     let server = TestServer::start_with(|config| config.limits.inbox_entries = 2).await;
@@ -141,6 +142,7 @@ async fn a_full_inbox_refuses_with_a_code_and_takes_messages_again_later() {
     assert_eq!(alice.next_ack().await.seq, 3);
 }
 
+/// CONN-2.
 #[tokio::test]
 async fn silence_is_closed_after_the_idle_timeout_and_what_was_in_flight_comes_on_the_next_connection() {
     let server = TestServer::start_with(|config| config.listen.idle_timeout_ms = 1_000).await;
@@ -165,6 +167,7 @@ async fn pings_are_answered_and_keep_a_connection_open() {
     }
 }
 
+/// LOGIN-19.
 #[tokio::test]
 async fn a_login_that_takes_too_long_is_told_so() {
     let server = TestServer::start_with(|config| config.listen.login_timeout_ms = 1_000).await;
@@ -205,6 +208,7 @@ async fn more_connections_than_the_limit_are_told_that_the_server_is_full() {
     one_more.closed_with(ErrorCode::Overloaded).await;
 }
 
+/// SEND-6.
 #[tokio::test]
 async fn more_sends_than_the_window_without_reading_an_answer_close() {
     let server = TestServer::start().await;
@@ -232,11 +236,27 @@ async fn goodbye_is_answered_after_everything_that_was_asked_before_it() {
     assert_eq!(alice.try_next().await, None);
 }
 
+/// CONN-7.
 #[tokio::test]
-async fn a_server_that_stops_tells_its_clients_when_to_come_back() {
-    let mut server = TestServer::start().await;
-    let mut alice = Raw::login(&server, "alice", "laptop").await;
-    alice.backlog().await;
+async fn a_server_that_stops_tells_its_clients_when_to_come_back_and_spreads_them() {
+    let mut server = TestServer::start_with(|config| config.shutdown.spread_ms = 60_000).await;
+    let mut clients = Vec::new();
+    for number in 0..10 {
+        let mut client = Raw::login(&server, &format!("user {number}"), "laptop").await;
+        client.backlog().await;
+        clients.push(client);
+    }
     server.stop().await;
-    alice.closed_with(ErrorCode::ShuttingDown).await;
+    let mut waits = std::collections::BTreeSet::new();
+    for mut client in clients {
+        match client.next_news().await {
+            wire::server_frame::Body::Error(error) => {
+                assert_eq!((&*error.name, error.retry, error.closes), ("SHUTTING_DOWN", true, true));
+                waits.insert(error.retry_after_ms);
+            }
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(client.try_next().await, None);
+    }
+    assert!(waits.len() >= 5 && waits.last().unwrap() - waits.first().unwrap() > 1_000, "{waits:?}");
 }

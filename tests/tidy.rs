@@ -10,9 +10,10 @@ use std::path::{Path, PathBuf};
 const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("ids", &[]),
     ("clock", &[]),
+    ("sync", &[]),
     ("tenant", &["ids"]),
     ("store", &["ids"]),
-    ("hub", &["ids"]),
+    ("hub", &["ids", "sync"]),
     ("bus", &["ids"]),
     ("router", &["ids", "clock", "tenant", "store", "hub", "bus"]),
     ("net", &["ids", "clock", "tenant", "store", "router"]),
@@ -25,7 +26,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         &["ids", "clock", "tenant", "store", "hub", "bus", "router", "net", "admin", "sweeper", "config", "telemetry"],
     ),
     ("bench", &["clock"]),
-    ("cli", &["admin", "app", "bench", "clock", "config", "telemetry"]),
+    ("conformance", &["clock", "net"]),
+    ("cli", &["admin", "app", "bench", "clock", "config", "conformance", "telemetry"]),
 ];
 
 /// What may not appear, where, and why. A place is allowed by the end of its path.

@@ -20,6 +20,9 @@ pub mod name;
 pub mod proof;
 pub mod session;
 
+/// The specification itself, in Markdown: for tools that quote it.
+pub const SPEC: &str = include_str!("../SPEC.md");
+
 /// The protobuf types, made from `schema/postrider.proto`; fields are documented there.
 #[allow(missing_docs, clippy::all)]
 pub mod wire {

@@ -1,4 +1,4 @@
-//! SPEC.md against the code: its table of limits, and the ids of its requirements.
+//! SPEC.md against the code: its table of limits, the ids of its requirements, and the tests that prove them.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -93,6 +93,82 @@ fn every_requirement_that_is_cited_exists() {
             assert!(spec.contains(&format!("**{id}**")), "{} cites {id}, which SPEC.md does not have", file.display());
         }
     }
+}
+
+/// Requirements that no test can prove, and why. One that a test names has no place here.
+const UNPROVEN: &[(&str, &str)] = &[
+    ("VER-6", "binds whoever changes the schema: that numbers are not given anew is seen by comparing, not by running"),
+    ("RCPT-9", "says how a client may read what it was told; nothing of it is on the wire"),
+    ("ERR-5", "says whom `detail` is for; that our client judges by code and flags alone is ERR-3"),
+];
+
+#[test]
+fn every_requirement_is_named_by_a_test_or_excused_with_a_reason() {
+    let (proven, unproven) = (named_by_tests(), UNPROVEN.iter().map(|(id, _)| (*id).to_owned()).collect());
+    assert!(proven.len() > 50, "few tests name anything; is the tree as this test thinks? {proven:?}");
+    let complaints = gaps(&defined(), &proven, &unproven);
+    assert!(complaints.is_empty(), "{}", complaints.join("\n"));
+}
+
+#[test]
+fn a_requirement_without_a_test_and_a_name_without_a_requirement_are_told() {
+    let set = |ids: &[&str]| ids.iter().map(|id| (*id).to_owned()).collect::<BTreeSet<_>>();
+    assert!(gaps(&set(&["a", "b"]), &set(&["a"]), &set(&["b"])).is_empty());
+    let told = |defined: &[&str], proven: &[&str], excused: &[&str]| {
+        let complaints = gaps(&set(defined), &set(proven), &set(excused));
+        assert_eq!(complaints.len(), 1, "{complaints:?}");
+        complaints[0].clone()
+    };
+    assert!(told(&["a", "b"], &["a"], &[]).contains("b: no test names it"));
+    assert!(told(&["a"], &["a", "c"], &[]).contains("c: a test names it"));
+    assert!(told(&["a"], &["a"], &["c"]).contains("c: it is excused"));
+    assert!(told(&["a"], &["a"], &["a"]).contains("a: it is excused"));
+}
+
+fn gaps(defined: &BTreeSet<String>, proven: &BTreeSet<String>, excused: &BTreeSet<String>) -> Vec<String> {
+    let mut gaps = Vec::new();
+    for id in defined.difference(&(proven | excused)) {
+        gaps.push(format!(
+            "{id}: no test names it; name it in the comment of the test that proves it, or excuse it above"
+        ));
+    }
+    for id in proven.difference(defined) {
+        gaps.push(format!("{id}: a test names it, but SPEC.md does not have it"));
+    }
+    for id in excused.iter().filter(|id| !defined.contains(*id) || proven.contains(*id)) {
+        gaps.push(format!("{id}: it is excused, but it is named by a test or not in SPEC.md"));
+    }
+    gaps
+}
+
+/// The requirements, by their bold ids.
+fn defined() -> BTreeSet<String> {
+    let spec = spec();
+    let paragraphs = spec.split("\n\n").filter_map(|paragraph| paragraph.strip_prefix("**")?.split_once("**"));
+    paragraphs.map(|(id, _)| id.to_owned()).collect()
+}
+
+/// What is named in tests: files of tests, the tests in a source file, and the checks of `postrider conformance`, which
+/// `tests/conformance.rs` runs against our server and our client. The referee's table of all rules proves nothing.
+fn named_by_tests() -> BTreeSet<String> {
+    let mut named = BTreeSet::new();
+    let mut files = Vec::new();
+    for dir in ["src", "tests", "../src", "../clients/rust", "../tests"] {
+        collect(&here(dir), &mut files);
+    }
+    for file in files.iter().filter(|file| file.extension().is_some_and(|found| found == "rs")) {
+        let Ok(text) = std::fs::read_to_string(file) else { continue };
+        let path = file.to_string_lossy();
+        let is_check = ["conformance/server/", "conformance/client/"].iter().any(|part| path.contains(part));
+        let is_test = path.contains("/tests/") || path.ends_with("/tests.rs") || path.contains("store/conformance/");
+        // This file's own examples, and the table.
+        if path.ends_with("tests/spec.rs") || path.ends_with("client/referee.rs") {
+            continue;
+        }
+        let of_tests = if is_check || is_test { 0 } else { text.find("#[cfg(test)]").unwrap_or(text.len()) };
+        named.extend(cited(&text[of_tests..]));
+    }
+    named
 }
 
 fn collect(dir: &Path, files: &mut Vec<PathBuf>) {

@@ -4,7 +4,7 @@
 //! A pair's sender keeps a [`SentLedger`], its recipient a [`ReceivedLedger`]; [`Audit`] sums up all pairs at the end,
 //! when everything had the time to arrive.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::counters::{Arrival, Counters};
 use super::label::{Label, RunId};
@@ -16,10 +16,19 @@ pub struct SentLedger {
     acked: Counters,
     refused: u64,
     delivered: u64,
+    /// Whether the recipient reads what it gets.
+    expects_reads: bool,
+    read: u64,
     false_receipts: u64,
 }
 
 impl SentLedger {
+    /// Of messages whose recipient tells that it read them.
+    #[must_use]
+    pub fn expecting_reads() -> Self {
+        Self { expects_reads: true, ..Self::default() }
+    }
+
     /// The next counter; its message is being sent.
     pub fn send(&mut self) -> u64 {
         self.sent += 1;
@@ -36,17 +45,27 @@ impl SentLedger {
         self.refused += 1;
     }
 
-    /// The server says that the recipient has taken everything up to `seq`. `confirmed` is what the recipient has
-    /// confirmed by now, before it wrote that.
-    pub fn receipt(&mut self, seq: u64, confirmed: u64) {
-        if seq > confirmed {
+    /// The server says that the recipient has taken, or read, everything up to `seq`. `said` is what the recipient has
+    /// confirmed, or marked as read, by now, before it wrote that.
+    pub fn receipt(&mut self, seq: u64, said: u64) {
+        if seq > said {
             self.false_receipts += 1;
         }
+    }
+
+    /// A receipt that names somebody to whom nothing was sent.
+    pub fn stray_receipt(&mut self) {
+        self.false_receipts += 1;
     }
 
     /// So many acked messages are delivered, by a receipt.
     pub fn deliver(&mut self, messages: u64) {
         self.delivered += messages;
+    }
+
+    /// So many acked messages are read, by a receipt.
+    pub fn read(&mut self, messages: u64) {
+        self.read += messages;
     }
 
     /// Messages sent so far.
@@ -90,15 +109,15 @@ impl ReceivedLedger {
         self.last_seq = self.last_seq.max(seq);
     }
 
-    /// Different messages received so far.
+    /// Whose.
     #[must_use]
-    pub fn received(&self) -> u64 {
-        self.received.count()
+    pub fn pair(&self) -> u32 {
+        self.pair
     }
 }
 
 /// The sum over all pairs. The faults are counted in messages, but for receipts and connections.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Audit {
     /// Given to the server.
     pub sent: u64,
@@ -108,6 +127,8 @@ pub struct Audit {
     pub received: u64,
     /// Told delivered to the sender.
     pub delivered: u64,
+    /// Told read to the sender, in scenarios whose recipients read.
+    pub read: u64,
     /// Fault: acked, but the recipient never got it.
     pub lost: u64,
     /// Fault: got a further time.
@@ -116,9 +137,9 @@ pub struct Audit {
     pub reordered: u64,
     /// Fault: got by somebody it was not for, or not as it was sent.
     pub misdelivered: u64,
-    /// Fault: receipts for messages that the recipient had not confirmed.
+    /// Fault: receipts for messages that the recipient had not confirmed, or not read.
     pub false_receipts: u64,
-    /// Fault: acked and got, but its sender was never told so.
+    /// Fault: acked and got, but its sender was never told so; or never told that it was read.
     pub unreceipted: u64,
     /// Fault: never answered.
     pub unanswered: u64,
@@ -142,9 +163,43 @@ impl Audit {
         self.reordered += received.reordered;
         self.misdelivered += received.misdelivered;
         self.false_receipts += sent.false_receipts;
-        self.unreceipted += (acked - lost).saturating_sub(sent.delivered);
+        let told = if sent.expects_reads { sent.delivered.min(sent.read) } else { sent.delivered };
+        self.read += sent.read;
+        self.unreceipted += (acked - lost).saturating_sub(told);
         self.unanswered += sent.sent - acked - sent.refused;
         self.refused += sent.refused;
+    }
+
+    /// What a recipient's ledger alone tells.
+    #[must_use]
+    pub fn of_received(received: &ReceivedLedger) -> Self {
+        let mut audit = Self::default();
+        audit.add(&SentLedger::default(), received);
+        audit
+    }
+
+    /// Adds another part of the run.
+    pub fn merge(&mut self, other: &Self) {
+        let Self { sent, acked, received, delivered, read, lost, duplicated, reordered, .. } = other;
+        let Self { misdelivered, false_receipts, unreceipted, unanswered, refused, disconnected, .. } = other;
+        for (sum, part) in [
+            (&mut self.sent, sent),
+            (&mut self.acked, acked),
+            (&mut self.received, received),
+            (&mut self.delivered, delivered),
+            (&mut self.read, read),
+            (&mut self.lost, lost),
+            (&mut self.duplicated, duplicated),
+            (&mut self.reordered, reordered),
+            (&mut self.misdelivered, misdelivered),
+            (&mut self.false_receipts, false_receipts),
+            (&mut self.unreceipted, unreceipted),
+            (&mut self.unanswered, unanswered),
+            (&mut self.refused, refused),
+            (&mut self.disconnected, disconnected),
+        ] {
+            *sum += part;
+        }
     }
 
     /// What is wrong, a line each; empty when all is well.
@@ -155,7 +210,7 @@ impl Audit {
             (self.duplicated, "messages were delivered again"),
             (self.reordered, "messages were delivered out of order"),
             (self.misdelivered, "messages came to somebody they were not for, or not as they were sent"),
-            (self.false_receipts, "receipts spoke of messages that no device had confirmed"),
+            (self.false_receipts, "receipts spoke of messages that no device had confirmed, or read"),
             (self.unreceipted, "messages were delivered without a receipt for their sender"),
             (self.unanswered, "messages got no answer"),
             (self.refused, "messages were refused"),
@@ -207,6 +262,7 @@ mod tests {
         acked: 4,
         received: 4,
         delivered: 4,
+        read: 0,
         lost: 0,
         duplicated: 0,
         reordered: 0,
@@ -278,6 +334,34 @@ mod tests {
         (0..3).for_each(|counter| received.receive(&content(counter), counter + 1));
         let audit = audit(&sent, &received);
         assert_eq!((audit.unreceipted, audit.unanswered, audit.refused, audit.lost), (1, 1, 1, 0));
+    }
+
+    #[test]
+    fn a_message_whose_reader_is_not_told_of_lacks_a_receipt() {
+        let (mut sent, mut received) = (SentLedger::expecting_reads(), ReceivedLedger::new(RUN, 3));
+        (0..2).for_each(|counter| received.receive(&content(counter), counter + 1));
+        (0..2).for_each(|_| {
+            let counter = sent.send();
+            sent.ack(counter);
+        });
+        sent.deliver(2);
+        sent.read(1);
+        assert_eq!(audit(&sent, &received), Audit { read: 1, unreceipted: 1, ..audit_of(2) });
+        sent.read(1);
+        assert_eq!(audit(&sent, &received), Audit { read: 2, ..audit_of(2) });
+    }
+
+    /// So many messages, and no fault.
+    fn audit_of(messages: u64) -> Audit {
+        Audit { sent: messages, acked: messages, received: messages, delivered: messages, ..Audit::default() }
+    }
+
+    #[test]
+    fn parts_of_a_run_add_up() {
+        let mut all = arriving(&[0, 1, 2, 3]);
+        all.merge(&arriving(&[1, 0, 0]));
+        let sum = Audit { lost: 2, duplicated: 1, reordered: 1, received: 6, ..audit_of(8) };
+        assert_eq!(all, Audit { unreceipted: 0, ..sum });
     }
 
     #[test]

@@ -12,13 +12,15 @@ use std::time::Duration;
 use bytes::{Buf, BytesMut};
 use postrider_protocol::error::CodedError;
 use postrider_protocol::session::client::{Device, Event, Session};
-use postrider_protocol::{frame, limits};
+use postrider_protocol::{frame, limits, wire};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::Sleep;
 use tokio_rustls::client::TlsStream;
 
 use super::control::{Stage, Steered};
+use super::dial::DialError;
+use super::member::Member;
 use crate::clock::Clock;
 
 /// Bytes of one read.
@@ -46,8 +48,16 @@ pub struct Connection {
     inbound: BytesMut,
     outbound: BytesMut,
     session: Session,
-    device: Device,
     resumed: bool,
+}
+
+/// How a connection ended as it should.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// Its work is done, or the run is over.
+    Done,
+    /// The member has gone, and will come again.
+    Left,
 }
 
 /// Why a connection ended before its work did.
@@ -59,23 +69,39 @@ pub enum Broken {
     /// Not the protocol.
     #[error("the server broke the protocol: {0}")]
     Protocol(#[from] CodedError),
-    /// The server closed it.
-    #[error("the server closed the connection: {0}")]
-    Closed(String),
+    /// The server closed it with an error.
+    #[error("the server closed the connection: {}: {}", .0.name, .0.detail)]
+    Closed(wire::Error),
+    /// The server said goodbye.
+    #[error("the server said goodbye")]
+    Goodbye,
+    /// The server is silent.
+    #[error("the server does not answer any more")]
+    Unresponsive,
+    /// It could not be made again.
+    #[error("cannot connect again: {0}")]
+    Dial(#[from] DialError),
     /// A bug of the generator's.
     #[error("its task panicked")]
     Panicked,
 }
 
+impl Broken {
+    /// Whether another connection may do better.
+    #[must_use]
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::Io(_) | Self::Goodbye | Self::Unresponsive => true,
+            Self::Closed(error) => error.retry,
+            Self::Dial(error) => error.may_pass(),
+            Self::Protocol(_) | Self::Panicked => false,
+        }
+    }
+}
+
 impl Connection {
-    pub(super) fn new(
-        stream: TlsStream<TcpStream>,
-        inbound: BytesMut,
-        session: Session,
-        device: Device,
-        resumed: bool,
-    ) -> Self {
-        Self { stream, inbound, outbound: BytesMut::new(), session, device, resumed }
+    pub(super) fn new(stream: TlsStream<TcpStream>, inbound: BytesMut, session: Session, resumed: bool) -> Self {
+        Self { stream, inbound, outbound: BytesMut::new(), session, resumed }
     }
 
     /// Whether its TLS session resumed an earlier one.
@@ -84,40 +110,45 @@ impl Connection {
         self.resumed
     }
 
-    /// Plays the part until its work is done or the run halts.
+    /// Plays the member's part until its work is done, it leaves, or the run halts.
     ///
     /// # Errors
     /// [`Broken`], when the connection ends before.
-    pub async fn play(mut self, part: &mut impl Part, steered: &Steered, clock: &Clock) -> Result<(), Broken> {
+    pub async fn play(mut self, member: &mut Member, steered: &Steered, clock: &Clock) -> Result<Ended, Broken> {
         let timer = tokio::time::sleep(self.until_timeout(clock.elapsed()));
         tokio::pin!(timer);
         loop {
             let now = clock.elapsed();
-            self.take_frames(now)?;
+            self.take_frames(&mut member.device, now)?;
             while let Some(event) = self.session.poll_event() {
                 match event {
-                    Event::Closed(Some(error)) => {
-                        return Err(Broken::Closed(format!("{}: {}", error.name, error.detail)));
-                    }
-                    Event::Closed(None) => return Err(Broken::Closed("goodbye".into())),
-                    Event::Unresponsive => return Err(Broken::Closed("it does not answer any more".into())),
-                    event => part.handle(event, &mut self.device, now),
+                    Event::Closed(Some(error)) => return Err(Broken::Closed(error)),
+                    Event::Closed(None) => return Err(Broken::Goodbye),
+                    Event::Unresponsive => return Err(Broken::Unresponsive),
+                    event => member.actor.handle(event, &mut member.device, now),
                 }
             }
             let stage = steered.stage();
-            if part.act(&mut self.device, stage, now).is_break() || stage == Stage::Halt {
-                return Ok(());
+            if stage == Stage::Halt || member.actor.act(&mut member.device, stage, now).is_break() {
+                // Reset, so that the port is free at once: what is on its way is not needed any more.
+                drop(self.stream.get_ref().0.set_zero_linger());
+                return Ok(Ended::Done);
             }
-            if poll_fn(|cx| self.poll_wake(cx, steered, timer.as_mut(), now)).await? == Wake::Timeout {
+            // Nobody leaves without an answer.
+            if stage < Stage::Finish && member.device.outbox.is_empty() && !member.is_there(now) {
+                return Ok(Ended::Left);
+            }
+            let woke = poll_fn(|cx| self.poll_wake(cx, &mut member.device, steered, timer.as_mut(), now)).await?;
+            if woke == Wake::Timeout {
                 self.session.handle_timeout(clock.elapsed());
                 timer.set(tokio::time::sleep(self.until_timeout(clock.elapsed())));
             }
         }
     }
 
-    fn take_frames(&mut self, now: Duration) -> Result<(), CodedError> {
+    fn take_frames(&mut self, device: &mut Device, now: Duration) -> Result<(), CodedError> {
         while let Some(body) = frame::take(&mut self.inbound, limits::MAX_FRAME_BYTES)? {
-            self.session.handle_frame(frame::decode_server(body)?, &mut self.device, now)?;
+            self.session.handle_frame(frame::decode_server(body)?, device, now)?;
         }
         if self.inbound.is_empty() {
             self.inbound = BytesMut::new();
@@ -133,11 +164,12 @@ impl Connection {
     fn poll_wake(
         &mut self,
         cx: &mut Context<'_>,
+        device: &mut Device,
         steered: &Steered,
         timer: Pin<&mut Sleep>,
         now: Duration,
     ) -> Poll<io::Result<Wake>> {
-        let _ = self.poll_write_out(cx, now)?;
+        let _ = self.poll_write_out(cx, device, now)?;
         if let Poll::Ready(read) = self.poll_read_in(cx)? {
             return Poll::Ready(Ok(read));
         }
@@ -147,9 +179,9 @@ impl Connection {
         timer.poll(cx).map(|()| Ok(Wake::Timeout))
     }
 
-    fn poll_write_out(&mut self, cx: &mut Context<'_>, now: Duration) -> Poll<io::Result<()>> {
+    fn poll_write_out(&mut self, cx: &mut Context<'_>, device: &mut Device, now: Duration) -> Poll<io::Result<()>> {
         let mut wrote = false;
-        while !self.outbound.is_empty() || self.session.poll_transmit(&mut self.device, &mut self.outbound, now) {
+        while !self.outbound.is_empty() || self.session.poll_transmit(device, &mut self.outbound, now) {
             let written = ready!(Pin::new(&mut self.stream).poll_write(cx, &self.outbound))?;
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));

@@ -1,8 +1,9 @@
 //! How a run steers its connections: a stage that all of them see, and a bell for each that wakes it up.
 
+use std::future::poll_fn;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::Waker;
+use std::task::{Poll, Waker};
 
 use futures_util::task::AtomicWaker;
 
@@ -75,6 +76,18 @@ impl Steered {
     pub fn was_rung(&self, waker: &Waker) -> bool {
         self.bell.waker.register(waker);
         self.bell.rung.swap(false, Ordering::AcqRel)
+    }
+
+    /// Until the bell rings. It may have, before this was called.
+    pub async fn rung(&self) {
+        poll_fn(|cx| if self.was_rung(cx.waker()) { Poll::Ready(()) } else { Poll::Pending }).await;
+    }
+
+    /// Until this stage or a later one.
+    pub async fn reached(&self, stage: Stage) {
+        while self.stage() < stage {
+            self.rung().await;
+        }
     }
 }
 

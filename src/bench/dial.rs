@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use postrider_protocol::error::CodedError;
-use postrider_protocol::session::client::{Device, Login, LoginMethod, LoginRequest, LoginStep, Session};
-use postrider_protocol::{frame, limits};
-use rustls::client::Resumption;
+use postrider_protocol::session::client::{Login, LoginMethod, LoginRequest, LoginStep, Session};
+use postrider_protocol::{frame, limits, wire};
+use rustls::client::{ClientSessionStore, Resumption};
 use rustls::{CipherSuite, ClientConfig, HandshakeKind, RootCertStore};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, ServerName};
@@ -20,6 +20,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::connection::Connection;
+use super::member::Member;
 use super::{BenchError, Target};
 use crate::clock::Clock;
 
@@ -29,16 +30,13 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// The device every user of a run has.
 const DEVICE: &str = "bench";
 
-/// Tickets kept at once, where sessions are to be resumed.
-const KEPT_TICKETS: usize = 4096;
-
 /// Makes connections to one server. The connections are dealt out to the source addresses in turn.
 pub struct Dialer {
     address: SocketAddr,
     name: ServerName<'static>,
     app: String,
-    connector: TlsConnector,
-    sources: Vec<IpAddr>,
+    tls: Arc<ClientConfig>,
+    sources: Vec<Ipv4Addr>,
     clock: Clock,
 }
 
@@ -48,9 +46,12 @@ pub enum DialError {
     /// TCP, TLS, or the end of it.
     #[error("{0}")]
     Io(#[from] io::Error),
-    /// The server or the protocol said no.
+    /// The server said no.
+    #[error("the login failed: {}: {}", .0.name, .0.detail)]
+    Refused(wire::Error),
+    /// The server did not keep to the protocol.
     #[error("the login failed: {0}")]
-    Login(String),
+    Protocol(String),
     /// Took longer than it may.
     #[error("no Welcome within {} s", PATIENCE.as_secs())]
     Timeout,
@@ -58,34 +59,35 @@ pub enum DialError {
 
 impl From<CodedError> for DialError {
     fn from(error: CodedError) -> Self {
-        Self::Login(error.to_string())
+        Self::Protocol(error.to_string())
+    }
+}
+
+impl DialError {
+    /// Whether trying again may help.
+    #[must_use]
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::Io(_) | Self::Timeout => true,
+            Self::Refused(error) => error.retry,
+            Self::Protocol(_) => false,
+        }
     }
 }
 
 impl Dialer {
-    /// Towards `target`, from `sources` addresses of 127.0.0.0/8 if the server is there, too. Every TLS handshake is a
-    /// full one unless `resume`.
+    /// Towards `target`, from these addresses in turn; from whichever the system chooses if there are none.
     ///
     /// # Errors
     /// When the CA cannot be read or the address does not resolve.
-    pub async fn new(target: &Target, resume: bool, clock: Clock) -> Result<Self, BenchError> {
+    pub async fn new(target: &Target, sources: Vec<Ipv4Addr>, clock: Clock) -> Result<Self, BenchError> {
         let unknown = |why: String| BenchError::Server { server: target.server.clone(), why };
-        let mut addresses =
-            tokio::net::lookup_host(&target.server).await.map_err(|error| unknown(error.to_string()))?;
-        let address = addresses.next().ok_or_else(|| unknown("the name has no address".into()))?;
+        let address = target.resolve().await?;
         let host = target.server.rsplit_once(':').map_or(target.server.as_str(), |(host, _)| host);
         let name = ServerName::try_from(host.trim_matches(['[', ']']).to_owned())
             .map_err(|_| unknown("no certificate can have this name".into()))?;
-        let connector = TlsConnector::from(Arc::new(tls(&target.ca, resume)?));
-        Ok(Self { address, name, app: target.app.clone(), connector, sources: Vec::new(), clock })
-    }
-
-    /// Connects from so many addresses of 127.0.0.0/8 in turn.
-    #[must_use]
-    pub fn with_sources(mut self, sources: u16) -> Self {
-        let address = |n: u16| IpAddr::V4(Ipv4Addr::new(127, 0, (n >> 8) as u8, (n & 0xff) as u8));
-        self.sources = (1..=sources).map(address).collect();
-        self
+        let tls = Arc::new(tls(&target.ca)?);
+        Ok(Self { address, name, app: target.app.clone(), tls, sources, clock })
     }
 
     /// Where the server is.
@@ -100,16 +102,16 @@ impl Dialer {
         &self.clock
     }
 
-    /// The `index`th connection: TCP, TLS, login as `user`.
+    /// The `index`th connection of the run, for this member: TCP, TLS, login.
     ///
     /// # Errors
     /// [`DialError`].
-    pub async fn dial(&self, index: usize, user: String) -> Result<Connection, DialError> {
+    pub async fn dial(&self, index: usize, member: &mut Member) -> Result<Connection, DialError> {
         let dialing = async {
             let tcp = self.connect(index).await?;
             tcp.set_nodelay(true)?;
-            let stream = self.connector.connect(self.name.clone(), tcp).await?;
-            self.login(stream, user).await
+            let stream = self.connector(member).connect(self.name.clone(), tcp).await?;
+            self.login(stream, member).await
         };
         tokio::time::timeout(PATIENCE, dialing).await.unwrap_or(Err(DialError::Timeout))
     }
@@ -119,23 +121,30 @@ impl Dialer {
             return TcpStream::connect(self.address).await;
         }
         let socket = TcpSocket::new_v4()?;
-        socket.bind(SocketAddr::new(self.sources[index % self.sources.len()], 0))?;
+        socket.bind(SocketAddr::new(IpAddr::V4(self.sources[index % self.sources.len()]), 0))?;
         socket.connect(self.address).await
     }
 
-    async fn login(&self, mut stream: TlsStream<TcpStream>, user: String) -> Result<Connection, DialError> {
+    /// Without a ticket every handshake is a full one.
+    fn connector(&self, member: &Member) -> TlsConnector {
+        let Some(ticket) = &member.ticket else { return TlsConnector::from(Arc::clone(&self.tls)) };
+        let mut tls = ClientConfig::clone(&self.tls);
+        tls.resumption = Resumption::store(Arc::clone(ticket) as Arc<dyn ClientSessionStore>);
+        TlsConnector::from(Arc::new(tls))
+    }
+
+    async fn login(&self, mut stream: TlsStream<TcpStream>, member: &mut Member) -> Result<Connection, DialError> {
         let resumed = stream.get_ref().1.handshake_kind() == Some(HandshakeKind::Resumed);
-        let mut device = Device::default();
         let request = LoginRequest {
             app: self.app.clone(),
-            user,
+            user: member.user.clone(),
             device: DEVICE.into(),
-            device_id: 0,
+            device_id: member.device_id,
             window: 0,
             agent: concat!("postrider-bench/", env!("CARGO_PKG_VERSION")).into(),
             method: LoginMethod::Open,
         };
-        let mut login = Login::new(request, &device);
+        let mut login = Login::new(request, &member.device);
         let mut out = BytesMut::new();
         login.poll_transmit(&mut out);
         stream.write_all(&out).await?;
@@ -144,8 +153,8 @@ impl Dialer {
         loop {
             while let Some(body) = frame::take(&mut inbound, limits::MAX_FRAME_BYTES)? {
                 let frame = frame::decode_server(body)?;
-                if let Some(session) = self.step(&mut login, frame, &mut device)? {
-                    return Ok(Connection::new(stream, inbound, session, device, resumed));
+                if let Some(session) = self.step(&mut login, frame, member)? {
+                    return Ok(Connection::new(stream, inbound, session, resumed));
                 }
             }
             if stream.read_buf(&mut inbound).await? == 0 {
@@ -157,19 +166,34 @@ impl Dialer {
     fn step(
         &self,
         login: &mut Login,
-        frame: postrider_protocol::wire::ServerFrame,
-        device: &mut Device,
+        frame: wire::ServerFrame,
+        member: &mut Member,
     ) -> Result<Option<Session>, DialError> {
-        match login.handle_frame(frame, device, self.clock.elapsed())? {
-            LoginStep::LoggedIn(session, _) => Ok(Some(*session)),
+        match login.handle_frame(frame, &mut member.device, self.clock.elapsed())? {
+            LoginStep::LoggedIn(session, welcome) => {
+                member.device_id = welcome.device_id;
+                Ok(Some(*session))
+            }
             LoginStep::Waiting => Ok(None),
-            LoginStep::Sign { .. } => Err(DialError::Login("the server asks for a key".into())),
-            LoginStep::Failed(error) => Err(DialError::Login(format!("{}: {}", error.name, error.detail))),
+            LoginStep::Sign { .. } => Err(DialError::Protocol("the server asks for a key".into())),
+            LoginStep::Failed(error) => Err(DialError::Refused(error)),
         }
     }
 }
 
-fn tls(ca: &Path, resume: bool) -> Result<ClientConfig, BenchError> {
+impl Target {
+    /// Where it is.
+    ///
+    /// # Errors
+    /// When its name has no address.
+    pub async fn resolve(&self) -> Result<SocketAddr, BenchError> {
+        let unknown = |why: String| BenchError::Server { server: self.server.clone(), why };
+        let mut addresses = tokio::net::lookup_host(&self.server).await.map_err(|error| unknown(error.to_string()))?;
+        addresses.next().ok_or_else(|| unknown("the name has no address".into()))
+    }
+}
+
+fn tls(ca: &Path) -> Result<ClientConfig, BenchError> {
     let unusable = |why: String| BenchError::Ca { path: PathBuf::from(ca), why };
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_file_iter(ca).map_err(|error| unusable(error.to_string()))? {
@@ -188,6 +212,6 @@ fn tls(ca: &Path, resume: bool) -> Result<ClientConfig, BenchError> {
         .with_root_certificates(roots)
         .with_no_client_auth();
     config.alpn_protocols = vec![limits::ALPN.to_vec()];
-    config.resumption = if resume { Resumption::in_memory_sessions(KEPT_TICKETS) } else { Resumption::disabled() };
+    config.resumption = Resumption::disabled();
     Ok(config)
 }

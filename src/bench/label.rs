@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
+use serde::{Deserialize, Serialize};
 
 /// The shortest content a message of a run can have, in bytes.
 pub const MIN_BYTES: usize = 28;
 
 /// Tells the messages of one run from those of any other.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunId(pub u64);
 
 /// What a message says about itself.

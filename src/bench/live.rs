@@ -15,9 +15,9 @@ pub struct Live {
 #[derive(Clone, Debug, Default)]
 pub struct Doing {
     /// In a word or two.
-    pub phase: &'static str,
+    pub phase: String,
     /// Of what the count is.
-    pub unit: &'static str,
+    pub unit: String,
     counter: Counter,
 }
 
@@ -27,17 +27,23 @@ enum Counter {
     None,
     Of(Arc<AtomicU64>),
     Messages(Arc<Meter>),
+    Told(u64),
 }
 
 impl Live {
     /// The run begins something else, and counts it here.
-    pub fn count(&self, phase: &'static str, unit: &'static str, counter: &Arc<AtomicU64>) {
-        self.set(Doing { phase, unit, counter: Counter::Of(Arc::clone(counter)) });
+    pub fn count(&self, phase: &str, unit: &str, counter: &Arc<AtomicU64>) {
+        self.set(Doing { phase: phase.into(), unit: unit.into(), counter: Counter::Of(Arc::clone(counter)) });
     }
 
     /// The run begins something else, and its messages are counted by the meter.
-    pub fn messages(&self, phase: &'static str, meter: &Arc<Meter>) {
-        self.set(Doing { phase, unit: "messages", counter: Counter::Messages(Arc::clone(meter)) });
+    pub fn messages(&self, phase: &str, meter: &Arc<Meter>) {
+        self.set(Doing { phase: phase.into(), unit: "messages".into(), counter: Counter::Messages(Arc::clone(meter)) });
+    }
+
+    /// Other processes are at this, and have come so far.
+    pub fn tell(&self, phase: String, unit: String, count: u64) {
+        self.set(Doing { phase, unit, counter: Counter::Told(count) });
     }
 
     fn set(&self, doing: Doing) {
@@ -59,6 +65,7 @@ impl Doing {
             Counter::None => 0,
             Counter::Of(counter) => counter.load(Ordering::Relaxed),
             Counter::Messages(meter) => meter.messages(),
+            Counter::Told(count) => *count,
         }
     }
 }

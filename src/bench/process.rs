@@ -20,6 +20,21 @@ impl Process {
         Self::of(std::process::id())
     }
 
+    /// Its number.
+    #[must_use]
+    pub fn pid(self) -> u32 {
+        self.0
+    }
+
+    /// The files it may have open at once; `None` when that is not known, or without limit.
+    #[must_use]
+    pub fn open_files_limit(self) -> Option<u64> {
+        let limits = std::fs::read_to_string(format!("/proc/{}/limits", self.0)).ok()?;
+        let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
+        // Soft and hard: a server of ours raises the one to the other.
+        line.split_whitespace().nth(1)?.parse().ok()
+    }
+
     /// CPU time since it started, in user and kernel mode, of all its threads.
     #[must_use]
     pub fn cpu(self) -> Option<Duration> {
@@ -67,6 +82,7 @@ mod tests {
     fn this_process_is_known_and_takes_memory() {
         let own = Process::own().unwrap();
         assert!(own.rss().unwrap() > 1 << 20 && own.cpu().is_some());
+        assert!(own.open_files_limit().is_none_or(|limit| limit > 0));
         assert_eq!(Process::of(u32::MAX), None);
     }
 }

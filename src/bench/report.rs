@@ -1,13 +1,12 @@
 //! What a run found: one object, whose names are a promise to scripts.
 
-use std::str::FromStr;
 use std::time::Duration;
 
 use serde::Serialize;
-use serde_json::Value;
 
 use super::audit::Audit;
 use super::meter::Percentiles;
+use super::threshold::Threshold;
 
 /// What a run found. A figure that does not apply, or cannot be known here, is not there.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -20,9 +19,18 @@ pub struct Report {
     /// Messages in flight per pair.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub window: Option<usize>,
-    /// Messages or connections a second that were asked for.
+    /// Messages a second that were asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rate: Option<f64>,
+    /// `connect`: users who had logged in before. `mixed`: users.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub users: Option<u32>,
+    /// `fanout`: senders.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub senders: Option<u32>,
+    /// `fanout`: recipients of each sender.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub recipients: Option<u32>,
     /// Connections that were held at once.
     pub connections: u64,
     /// Bytes of a message's content.
@@ -42,10 +50,11 @@ pub struct Report {
     /// The generator's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub generator_cpu_us_per_message: Option<f64>,
-    /// From when a message was meant to be sent until its sender was told delivered; `offline`: until acked.
+    /// From when a message was meant to be sent until its sender was told delivered; `offline`, `mixed`: until acked.
+    /// `reconnect`: of those who stay connected, before the first storm.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub latency_ms: Option<Percentiles>,
-    /// The part of it before the generator sent.
+    /// The part of it before the generator sent. `reconnect`: in the first storm.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub generator_lag_ms: Option<Percentiles>,
     /// Messages acked a second while their recipients were away.
@@ -60,24 +69,82 @@ pub struct Report {
     /// The server's CPU time for each of them, in microseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub server_cpu_us_per_drained: Option<f64>,
+    /// Messages that were due in the interval and never sent, because their sender was not connected or had no room. They
+    /// are in `latency_ms`, as late as the end of the run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unsent: Option<u64>,
+    /// `soak`: `latency_ms` of the first tenth of the time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub first_latency_ms: Option<Percentiles>,
+    /// `soak`: and of the last tenth.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_latency_ms: Option<Percentiles>,
+    /// `mixed`: `latency_ms` of the jump at noon.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub spike_latency_ms: Option<Percentiles>,
+    /// `mixed`: how often somebody came, for each message.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub logins_per_message: Option<f64>,
+    /// `reconnect`: from when all had dropped until all were back, with full TLS handshakes, in seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub storm_full_s: Option<f64>,
+    /// `reconnect`: how long each needed for that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub storm_full_login_ms: Option<Percentiles>,
+    /// `reconnect`: `latency_ms` of those who stayed connected, meanwhile.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub storm_full_latency_ms: Option<Percentiles>,
+    /// `reconnect`: `storm_full_s` with resumed TLS sessions.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub storm_resumed_s: Option<f64>,
+    /// `reconnect`: how long each needed for that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub storm_resumed_login_ms: Option<Percentiles>,
+    /// `reconnect`: `latency_ms` of those who stayed connected, meanwhile.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub storm_resumed_latency_ms: Option<Percentiles>,
     /// TCP, TLS and login, a second.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub connects_per_s: Option<f64>,
-    /// From when a connection was meant to be made until its login was through.
+    /// From when a connection was meant to be made until its login was through. `mixed`: of those who come.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub connect_ms: Option<Percentiles>,
-    /// Of the connections, those whose TLS session resumed an earlier one.
+    /// Of the connections, those whose TLS session resumed an earlier one. `reconnect`: in the second storm.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resumed: Option<u64>,
-    /// The server's CPU time per connection, in microseconds.
+    /// The server's CPU time per connection that is made, in microseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub server_cpu_us_per_connect: Option<f64>,
-    /// The server's resident memory at the end of the interval.
+    /// `reconnect`: the same with resumed TLS sessions.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub server_cpu_us_per_resumed: Option<f64>,
+    /// The generator's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub generator_cpu_us_per_connect: Option<f64>,
+    /// Connections that came back by themselves, after a break or an absence.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub returns: Option<u64>,
+    /// Logins that failed and were tried again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub login_retries: Option<u64>,
+    /// `--chaos`: how often a server was killed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kills: Option<u64>,
+    /// `--chaos`: the longest from a kill until the server listened again, in seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub longest_restart_s: Option<f64>,
+    /// The server's resident memory at the end of the interval; of all servers, where the run had several.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub server_rss_bytes: Option<u64>,
     /// What it grew by, per idle connection.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rss_bytes_per_connection: Option<f64>,
+    /// `soak`: what it grows by an hour, by the later half of the time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub server_rss_growth_bytes_per_hour: Option<f64>,
+    /// `--spawn`: what the server's data takes on the disk at the end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub server_data_bytes: Option<u64>,
     /// Whether all adds up, over the whole run.
     #[serde(flatten)]
     pub audit: Audit,
@@ -97,70 +164,6 @@ impl Report {
     }
 }
 
-/// The figures that thresholds may name; the percentiles by `.p50`, `.p99`, `.p999` and `.max`.
-const FIGURES: &[&str] = &[
-    "messages",
-    "messages_per_s",
-    "server_cpu_us_per_message",
-    "generator_cpu_us_per_message",
-    "latency_ms",
-    "generator_lag_ms",
-    "stored_per_s",
-    "server_cpu_us_per_stored",
-    "drained_per_s",
-    "server_cpu_us_per_drained",
-    "connects_per_s",
-    "connect_ms",
-    "server_cpu_us_per_connect",
-    "server_rss_bytes",
-    "rss_bytes_per_connection",
-];
-
-const PERCENTILES: &[&str] = &["p50", "p99", "p999", "max"];
-
-/// A bound on a figure, as in `latency_ms.p99>50`: what must not be.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Threshold {
-    figure: String,
-    above: bool,
-    bound: f64,
-}
-
-impl FromStr for Threshold {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let at = text.find(['<', '>']).ok_or("say FIGURE>NUMBER or FIGURE<NUMBER, such as latency_ms.p99>50")?;
-        let (figure, above) = (text[..at].trim().to_owned(), text[at..].starts_with('>'));
-        let bound = text[at + 1..].trim().parse::<f64>().ok().filter(|bound| bound.is_finite());
-        let bound = bound.ok_or_else(|| format!("`{}` is not a number", &text[at + 1..]))?;
-        let (name, part) = figure.split_once('.').map_or((figure.as_str(), None), |(name, part)| (name, Some(part)));
-        let fits = FIGURES.contains(&name)
-            && match part {
-                Some(part) => name.ends_with("_ms") && PERCENTILES.contains(&part),
-                None => !name.ends_with("_ms"),
-            };
-        if !fits {
-            let names = FIGURES.join(", ");
-            return Err(format!("`{figure}` is no figure: {names}; those in _ms with .{}", PERCENTILES.join(" or .")));
-        }
-        Ok(Self { figure, above, bound })
-    }
-}
-
-impl Threshold {
-    /// What is wrong, in a line. A figure that is not known is wrong: nobody would notice.
-    fn missed(&self, figures: &Value) -> Option<String> {
-        let Self { figure, above, bound } = self;
-        let Some(found) = figures.pointer(&format!("/{}", figure.replace('.', "/"))).and_then(Value::as_f64) else {
-            return Some(format!("{figure} is bounded by {bound}, and not known in this run"));
-        };
-        let missed = if *above { found > *bound } else { found < *bound };
-        let words = if *above { "above" } else { "below" };
-        missed.then(|| format!("{figure} is {found}, {words} {bound}"))
-    }
-}
-
 /// So many in that time, a second.
 #[must_use]
 pub fn per_second(count: u64, time: Duration) -> Option<f64> {
@@ -174,6 +177,23 @@ pub fn microseconds_each(cpu: Option<Duration>, count: u64) -> Option<f64> {
     Some((cpu.as_secs_f64() * 1e8 / count as f64).round() / 100.0)
 }
 
+/// What memory grows by an hour, by the straight line that fits the later half of these best; in bytes. `None` where
+/// there are too few for a line.
+#[must_use]
+pub fn growth_per_hour(looks: &[(Duration, u64)]) -> Option<f64> {
+    let later = &looks[looks.len() / 2..];
+    let (first, count) = (later.first()?.0, later.len() as f64);
+    let point = |&(at, bytes): &(Duration, u64)| ((at - first).as_secs_f64() / 3600.0, bytes as f64);
+    let (hours, bytes) = later.iter().map(point).fold((0.0, 0.0), |sum, point| (sum.0 + point.0, sum.1 + point.1));
+    let mean = (hours / count, bytes / count);
+    let (mut above, mut below) = (0.0, 0.0);
+    for (hours, bytes) in later.iter().map(point) {
+        above += (hours - mean.0) * (bytes - mean.1);
+        below += (hours - mean.0) * (hours - mean.0);
+    }
+    (below > 0.0).then(|| (above / below).round())
+}
+
 /// To one digit behind the point.
 #[must_use]
 pub fn tenths(value: f64) -> f64 {
@@ -183,6 +203,7 @@ pub fn tenths(value: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bench::threshold::FIGURES;
 
     /// A report in which nothing is missing.
     fn full() -> Report {
@@ -192,6 +213,9 @@ mod tests {
             pairs: Some(2),
             window: Some(3),
             rate: Some(4.0),
+            users: Some(4),
+            senders: Some(1),
+            recipients: Some(3),
             connections: 4,
             size: Some(100),
             duration_s: 10.0,
@@ -205,12 +229,31 @@ mod tests {
             server_cpu_us_per_stored: Some(1.0),
             drained_per_s: Some(1.0),
             server_cpu_us_per_drained: Some(1.0),
+            unsent: Some(1),
+            first_latency_ms: percentiles,
+            last_latency_ms: percentiles,
+            spike_latency_ms: percentiles,
+            logins_per_message: Some(0.1),
+            storm_full_s: Some(1.0),
+            storm_full_login_ms: percentiles,
+            storm_full_latency_ms: percentiles,
+            storm_resumed_s: Some(1.0),
+            storm_resumed_login_ms: percentiles,
+            storm_resumed_latency_ms: percentiles,
             connects_per_s: Some(1.0),
             connect_ms: percentiles,
             resumed: Some(0),
             server_cpu_us_per_connect: Some(1.0),
+            server_cpu_us_per_resumed: Some(1.0),
+            generator_cpu_us_per_connect: Some(1.0),
+            returns: Some(1),
+            login_retries: Some(1),
+            kills: Some(1),
+            longest_restart_s: Some(1.0),
             server_rss_bytes: Some(1),
             rss_bytes_per_connection: Some(1.0),
+            server_rss_growth_bytes_per_hour: Some(1.0),
+            server_data_bytes: Some(1),
             ..Report::default()
         }
     }
@@ -228,13 +271,21 @@ mod tests {
     }
 
     #[test]
-    fn thresholds_are_understood_or_refused() {
-        let threshold: Threshold = "latency_ms.p99 > 50".parse().unwrap();
-        assert_eq!(threshold, Threshold { figure: "latency_ms.p99".into(), above: true, bound: 50.0 });
-        assert!("messages_per_s<1e5".parse::<Threshold>().is_ok());
-        for wrong in ["", "messages_per_s", "messages_per_s<", "mesages_per_s<1", "latency_ms>1", "messages.p99>1"] {
-            assert!(wrong.parse::<Threshold>().is_err(), "{wrong}");
-        }
+    fn every_field_is_in_the_documentation() {
+        let text = include_str!("../../benches/README.md");
+        let json = serde_json::to_value(full()).unwrap();
+        let missing = json.as_object().unwrap().keys().filter(|name| !text.contains(&format!("`{name}`")));
+        assert_eq!(missing.collect::<Vec<_>>(), Vec::<&String>::new());
+    }
+
+    #[test]
+    fn growth_is_that_of_the_later_half() {
+        let at = |minute: u64, bytes: u64| (Duration::from_secs(60 * minute), bytes);
+        let warm: Vec<_> = (0..10).map(|minute| at(minute, 1000 * minute)).collect();
+        let steady = (10..20).map(|minute| at(minute, 9_000 + 2 * minute));
+        let all: Vec<_> = warm.into_iter().chain(steady).collect();
+        assert_eq!(growth_per_hour(&all), Some(120.0));
+        assert_eq!((growth_per_hour(&[]), growth_per_hour(&[at(1, 1)])), (None, None));
     }
 
     #[test]

@@ -28,7 +28,8 @@ pub enum Exit {
     Login = 5,
     /// `--timeout` passed.
     TimedOut = 6,
-    /// A load test found a fault, or a figure out of bounds; a store is damaged, or what was salvaged is not whole.
+    /// A load test found a fault, or a figure out of bounds; a requirement of the specification was broken; or a store is
+    /// damaged, or not wholly salvaged.
     Failed = 7,
     /// SIGINT came before the work was done.
     Interrupted = 130,
@@ -45,6 +46,7 @@ Exit codes:
   5    login failed, or the server ended the session for good
   6    timed out (--timeout)
   7    bench: a fault in what was delivered, or a figure out of bounds (--fail-if);
+       conformance: a requirement was broken;
        store: damage was found, or not everything was salvaged
   130  interrupted (send, before every answer was there; bench)";
 
@@ -185,11 +187,8 @@ mod tests {
             Exit::Failed,
             Exit::Interrupted,
         ];
-        let listed: Vec<u8> = EXIT_CODES
-            .lines()
-            .skip(1)
-            .filter_map(|line| line.split_whitespace().next().unwrap().parse().ok())
-            .collect();
+        let listed: Vec<u8> =
+            EXIT_CODES.lines().skip(1).filter_map(|line| line.split_whitespace().next()?.parse().ok()).collect();
         assert_eq!(listed, codes.map(|code| code as u8));
     }
 

@@ -26,7 +26,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use command::{bench, chat, config, context, device, enroll, listen, send, serve, status, store, user};
+use command::{bench, chat, config, conformance, context, device, enroll, listen, send, serve, status, store, user};
 use exit::{EXIT_CODES, Exit, Failure};
 
 /// Postrider: a messaging server that never loses what it acked, and its client.
@@ -68,6 +68,8 @@ enum Command {
     Store(store::StoreCommand),
     /// Load a server, measure it, and audit every message
     Bench(bench::Bench),
+    /// Try the specification's rules on a server, or on a client
+    Conformance(conformance::Conformance),
 }
 
 /// Runs the command that the process's arguments name.
@@ -110,6 +112,7 @@ async fn dispatch(command: Command) -> Result<Exit, Failure> {
         Command::Status(status) => status::run(status).await,
         Command::Store(store) => store::run(store).await,
         Command::Bench(bench) => bench::run(bench).await,
+        Command::Conformance(conformance) => conformance::run(conformance).await,
     }
 }
 
@@ -150,8 +153,16 @@ mod tests {
             "store salvage d out --json",
             "bench pairs --spawn --pairs 200 --window 32 --duration 10s --json",
             "bench rate --server h:1 --ca f --server-pid 7 --rate 2000 --pairs 1000 --fail-if latency_ms.p99>50",
-            "bench connect --spawn --connections 5000 --rate 500 --resume --source-addresses 2",
-            "bench offline --context work --messages 1000 --size 200",
+            "conformance --server h:1 --ca f --app dev --only SEND,LOGIN-4 --json",
+            "conformance --client --listen 127.0.0.1:0 --directory d --patience 30",
+            "bench connect --spawn --connections 5000 --login-rate 500 --resume --source-addresses 2 --users 9000",
+            "bench offline --context work --messages 1000 --size 200 --leave",
+            "bench fanout --spawn --senders 2 --recipients 100 --window 64",
+            "bench reconnect --spawn --connections 19000 --bystanders 20 --login-concurrency 5000 --calm 3s",
+            "bench mixed --spawn --users 1000 --messages 40 --comings 6 --contacts 3 --duration 2m",
+            "bench soak --spawn --pairs 100 --rate 500 --duration 1h --chaos kill --chaos-every 5s",
+            "bench pairs --spawn --processes 2 --servers 2",
+            "bench worker",
         ] {
             let words = std::iter::once("postrider").chain(line.split(' '));
             if let Err(error) = Arguments::try_parse_from(words) {

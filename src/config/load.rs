@@ -132,6 +132,31 @@ pub enum ConfigError {
     },
 }
 
+impl ConfigError {
+    /// What is told is one line for a terminal, whatever was written: control characters are shown by their names.
+    fn shown(mut self) -> Self {
+        let show = |text: &mut String| {
+            if text.contains(char::is_control) {
+                let letter = |letter: char| {
+                    if letter.is_control() { letter.escape_default().to_string() } else { letter.to_string() }
+                };
+                *text = text.chars().map(letter).collect();
+            }
+        };
+        match &mut self {
+            ConfigError::Unreadable { file, why } => [file, why].map(show),
+            ConfigError::Malformed { file, line: _, what } => [file, what].map(show),
+            ConfigError::UnknownKey { file, line: _, key, hint } => {
+                show(file);
+                [key, hint].map(show)
+            }
+            ConfigError::UnknownVariable { name, hint } => [name, hint].map(show),
+            ConfigError::BadValue { from, key: _, what } => [from, what].map(show),
+        };
+        self
+    }
+}
+
 /// Reads the layers: `file`, or [`DEFAULT_FILE`] if it exists, then the process's environment, then `flags`.
 ///
 /// # Errors
@@ -160,6 +185,14 @@ pub fn load(file: Option<&Path>, flags: &[Override]) -> Result<Loaded, ConfigErr
 /// # Errors
 /// [`ConfigError`], as one line.
 pub fn compose(
+    file: Option<(&str, &str)>,
+    environment: &[(String, String)],
+    flags: &[Override],
+) -> Result<Loaded, ConfigError> {
+    lay_over(file, environment, flags).map_err(ConfigError::shown)
+}
+
+fn lay_over(
     file: Option<(&str, &str)>,
     environment: &[(String, String)],
     flags: &[Override],
@@ -347,6 +380,17 @@ mod tests {
             error_of("[listen]\naddress = \"localhost:7222\"\n"),
             "postrider.toml:2: `localhost:7222` is not an IP address with a port, such as 127.0.0.1:7222"
         );
+    }
+
+    #[test]
+    fn an_error_is_one_line_whatever_was_written() {
+        assert_eq!(
+            error_of("\"a\\nb\" = 1\n"),
+            "postrider.toml:1: unknown key `a\\nb`; `postrider config default` lists the keys"
+        );
+        assert!(error_of("[log]\nlevel = \"\\u001b[2J\"\n").contains("\\u{1b}[2J"));
+        let variable = from_environment("POSTRIDER_TLS_NAM\tES", "x").expect_err("unknown").to_string();
+        assert!(variable.starts_with("unknown variable POSTRIDER_TLS_NAM\\tES;"), "{variable}");
     }
 
     #[test]

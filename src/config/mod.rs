@@ -156,11 +156,21 @@ pub struct Limits {
     pub content_bytes: u32,
     /// Deliveries waiting in memory for one connection, in bytes; what is beyond is read from the store.
     pub outbound_bytes: u32,
+    /// Logins of one user that may fail from one address, a minute; 0 is without bound.
+    pub failed_logins: u32,
+    /// Logins that may fail from one address, a minute; 0 is without bound.
+    pub failed_logins_per_address: u32,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { inbox_entries: 1_000_000, content_bytes: 60_000, outbound_bytes: 64 * 1024 }
+        Self {
+            inbox_entries: 1_000_000,
+            content_bytes: 60_000,
+            outbound_bytes: 64 * 1024,
+            failed_logins: 20,
+            failed_logins_per_address: 300,
+        }
     }
 }
 
@@ -182,9 +192,9 @@ impl Default for Retention {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Store {
-    /// The engine's page cache, in bytes; at least 1 MiB.
+    /// What can be read again and stays in memory, in bytes; at least 1 MiB.
     pub cache_bytes: u64,
-    /// Operations waiting for their commit, in bytes; connections wait when it is full. At least 1 MiB.
+    /// Operations waiting to be durable, in bytes; connections wait when it is full. At least 1 MiB.
     pub queue_bytes: u64,
     /// A segment of the journal, in bytes; 1 MiB to 1 GiB.
     pub segment_bytes: u64,

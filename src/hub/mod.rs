@@ -4,18 +4,19 @@
 //! # Layout
 //! - [`Hub`]: (app, user) → connections
 //! - [`outbox`]: what waits to be written to one connection, bounded
+//! - [`wakes`]: one wake-up for all that one commit brings
 
 pub mod outbox;
+pub mod wakes;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
-use dashmap::DashMap;
 use postrider_protocol::error::{CodedError, ErrorCode};
 
-pub use outbox::{Outbox, Output, Sender};
+pub use outbox::{Outbox, Output, Sender, Waiting};
 
 use crate::ids::{AppId, DeviceId, Position, UserId};
+use crate::sync::{AtomicUsize, DashMap, Ordering};
 
 /// The live connections of this node.
 ///
@@ -35,7 +36,8 @@ struct Seat {
 impl Hub {
     /// Seats a connection. A connection of the same device that is already here is told `REPLACED` (CONN-4).
     pub fn join(&self, app: AppId, user: UserId, device: DeviceId, outbox: Arc<Outbox>) {
-        let mut seats = self.users.entry((app, user)).or_default();
+        // Most users have one device here: room for one.
+        let mut seats = self.users.entry((app, user)).or_insert_with(|| Vec::with_capacity(1));
         match seats.iter_mut().find(|seat| seat.device == device) {
             Some(seat) => std::mem::replace(&mut seat.outbox, outbox).close(ErrorCode::Replaced.into()),
             None => {

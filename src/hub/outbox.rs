@@ -11,14 +11,17 @@
 //!
 //! Invariants: `confirmed ≤ delivered ≤ streamed ≤ newest`; live ⇒ `streamed = newest`.
 
-use std::sync::Mutex;
 use std::task::Waker;
 
 use bytes::BytesMut;
-use futures_util::task::AtomicWaker;
 use postrider_protocol::error::CodedError;
 
+use super::wakes;
 use crate::ids::Position;
+use crate::sync::{AtomicWaker, Mutex, MutexGuard};
+
+/// Bytes that the first frame after a write makes room for, so that a burst does not grow the buffer frame by frame.
+const FIRST_BYTES: usize = 1024;
 
 /// The tail of one connection.
 pub struct Outbox {
@@ -58,6 +61,40 @@ impl Inner {
     }
 }
 
+impl Inner {
+    /// At rest there is no buffer; the first frame makes one for some more.
+    fn make_room(&mut self) {
+        if self.frames.capacity() == 0 {
+            self.frames.reserve(FIRST_BYTES);
+        }
+    }
+
+    /// Returns whether the connection's task has to know.
+    fn publish<E: FnOnce(&mut BytesMut)>(&mut self, position: Position, encode: Option<E>, bound: usize) -> bool {
+        if position <= self.newest {
+            return false;
+        }
+        // The store gives positions one after the other: what lies between was committed on another node, whose hint is
+        // late or lost, and is in the inbox.
+        let gap = position.0 > self.newest.0 + 1;
+        self.newest = position;
+        if !self.live {
+            return false;
+        }
+        if gap || position > self.window_end() || self.frames.len() >= bound {
+            self.live = false;
+        } else {
+            if let Some(encode) = encode {
+                self.make_room();
+                encode(&mut self.frames);
+                self.delivered = position;
+            }
+            self.streamed = position;
+        }
+        true
+    }
+}
+
 /// What the connection's task takes when it wakes up.
 #[derive(Debug)]
 pub struct Output {
@@ -71,6 +108,19 @@ pub struct Output {
     pub closing: Option<CodedError>,
     /// Say `Goodbye` and close, after the frames.
     pub finished: bool,
+}
+
+/// What is there for the connection's task.
+#[derive(Clone, Copy, Debug)]
+pub struct Waiting {
+    /// Something to take, to read or to close.
+    pub work: bool,
+    /// The connection is closing with an error.
+    pub closing: bool,
+    /// So much that the connection should stop reading what its client asks. Inbox entries alone never get there (they
+    /// stop at one bound, plus one page of the backlog), so a client that writes before it reads is not stuck; only answers
+    /// to somebody who keeps asking and never reads do.
+    pub full: bool,
 }
 
 /// A place in the inbox to read on from: entries above `after`, up to `up_to`.
@@ -131,35 +181,25 @@ impl Outbox {
 
     /// Appends frames that are answers to what the client asked. They are bounded by what a client may ask for at once.
     pub fn reply(&self, append: impl FnOnce(&mut Sender<'_>)) {
-        append(&mut Sender(&mut self.lock()));
-        self.waker.wake();
+        let mut inner = self.lock();
+        inner.make_room();
+        append(&mut Sender(&mut inner));
+        drop(inner);
+        wakes::wake(&self.waker);
     }
 
-    /// A durable entry at `position` is there. Live, it is appended with `encode` (`None`: this device needs not be
-    /// told); otherwise it is left to be read from the inbox.
-    pub fn publish<E: FnOnce(&mut BytesMut)>(&self, position: Position, encode: Option<E>) {
+    /// Durable entries are there, oldest first: each one's position, and how to append it (`None`: this device needs not be
+    /// told). Live, they are appended; otherwise they are left to be read from the inbox. One wake-up for all of them.
+    pub fn publish<E: FnOnce(&mut BytesMut)>(&self, entries: impl IntoIterator<Item = (Position, Option<E>)>) {
         let mut inner = self.lock();
-        if position <= inner.newest {
-            return;
-        }
-        // The store gives positions one after the other: what lies between was committed on another node, whose hint is
-        // late or lost, and is in the inbox.
-        let gap = position.0 > inner.newest.0 + 1;
-        inner.newest = position;
-        if !inner.live {
-            return;
-        }
-        if gap || position > inner.window_end() || inner.frames.len() >= self.bound {
-            inner.live = false;
-        } else {
-            if let Some(encode) = encode {
-                encode(&mut inner.frames);
-                inner.delivered = position;
-            }
-            inner.streamed = position;
+        let mut wake = false;
+        for (position, encode) in entries {
+            wake |= inner.publish(position, encode, self.bound);
         }
         drop(inner);
-        self.waker.wake();
+        if wake {
+            wakes::wake(&self.waker);
+        }
     }
 
     /// The inbox has durable entries up to `newest` that were not published here.
@@ -169,7 +209,7 @@ impl Outbox {
             inner.newest = newest;
             inner.live = false;
             drop(inner);
-            self.waker.wake();
+            wakes::wake(&self.waker);
         }
     }
 
@@ -210,11 +250,16 @@ impl Outbox {
         self.lock().newest
     }
 
-    /// Whether the connection's task has something to take, to read or to close.
+    /// What the connection's task has to know before it sleeps.
     #[must_use]
-    pub fn has_work(&self) -> bool {
+    pub fn look(&self) -> Waiting {
         let inner = self.lock();
-        !inner.frames.is_empty() || inner.finished || inner.closing.is_some() || inner.has_backlog(self.bound)
+        let closing = inner.closing.is_some();
+        Waiting {
+            work: !inner.frames.is_empty() || inner.finished || closing || inner.has_backlog(self.bound),
+            closing,
+            full: inner.frames.len() >= 3 * self.bound,
+        }
     }
 
     /// Says `why` after what waits, then closes. The first reason stays.
@@ -222,33 +267,19 @@ impl Outbox {
         let mut inner = self.lock();
         inner.closing.get_or_insert(why);
         drop(inner);
-        self.waker.wake();
+        wakes::wake(&self.waker);
     }
 
     /// Everything the client asked is answered: the connection says `Goodbye` after what waits, then closes.
     pub fn finish(&self) {
         self.lock().finished = true;
-        self.waker.wake();
+        wakes::wake(&self.waker);
     }
 
     /// Why the connection is closing, if it is.
     #[must_use]
     pub fn closing(&self) -> Option<CodedError> {
         self.lock().closing.clone()
-    }
-
-    /// Whether the connection is closing with an error.
-    #[must_use]
-    pub fn is_closing(&self) -> bool {
-        self.lock().closing.is_some()
-    }
-
-    /// Whether so much waits that the connection should stop reading what its client asks. Inbox entries alone never get
-    /// there (they stop at one bound, plus one page of the backlog), so a client that writes before it reads is not stuck;
-    /// only answers to somebody who keeps asking and never reads do.
-    #[must_use]
-    pub fn is_full(&self) -> bool {
-        self.lock().frames.len() >= 3 * self.bound
     }
 
     /// Takes what waits; the outbox keeps no memory of it.
@@ -269,7 +300,7 @@ impl Outbox {
         self.waker.register(waker);
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
+    fn lock(&self) -> MutexGuard<'_, Inner> {
         // A panic under this lock can only come from an allocation failure in an append; the frames are then still whole.
         self.inner.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
@@ -294,19 +325,28 @@ mod tests {
     #[test]
     fn a_live_outbox_appends_what_is_published_and_drops_what_it_has() {
         let outbox = live(1000, 100);
-        outbox.publish(Position(1), entry(1));
-        outbox.publish(Position(1), entry(1));
-        outbox.publish(Position(2), entry(2));
+        outbox.publish([(Position(1), entry(1))]);
+        outbox.publish([(Position(1), entry(1))]);
+        outbox.publish([(Position(2), entry(2))]);
         let output = outbox.take();
         assert_eq!((output.frames.len(), output.delivered), (20, Position(2)));
         assert!(outbox.take().frames.is_empty());
     }
 
     #[test]
+    fn an_outbox_that_is_empty_is_small_and_stays_so() {
+        assert!(size_of::<Outbox>() <= 160, "{} bytes", size_of::<Outbox>());
+        let outbox = live(1000, 100);
+        outbox.publish([(Position(1), entry(1))]);
+        drop(outbox.take());
+        assert_eq!(outbox.lock().frames.capacity(), 0);
+    }
+
+    #[test]
     fn a_gap_between_publications_is_read_from_the_inbox() {
         let outbox = live(1000, 100);
-        outbox.publish(Position(1), entry(1));
-        outbox.publish(Position(3), entry(3));
+        outbox.publish([(Position(1), entry(1))]);
+        outbox.publish([(Position(3), entry(3))]);
         assert_eq!(outbox.take().frames.len(), 10);
         assert_eq!(outbox.backlog(), Some(Backlog { after: Position(1), up_to: Position(3) }));
     }
@@ -315,13 +355,13 @@ mod tests {
     fn a_full_tail_falls_behind_and_reads_on_from_the_inbox_without_a_gap() {
         let outbox = live(15, 100);
         for position in 1..=5 {
-            outbox.publish(Position(position), entry(0));
+            outbox.publish([(Position(position), entry(0))]);
         }
         assert_eq!(outbox.backlog(), None, "not before the tail is written");
         assert_eq!(outbox.take().frames.len(), 20);
         assert_eq!(outbox.backlog(), Some(Backlog { after: Position(2), up_to: Position(5) }));
 
-        outbox.publish(Position(6), entry(0));
+        outbox.publish([(Position(6), entry(0))]);
         outbox.stream(Position(5), |out| {
             out.put_slice(&[0; 3]);
             Some(Position(5))
@@ -329,7 +369,7 @@ mod tests {
         assert_eq!(outbox.take().frames.len(), 3, "6 was published while behind: it is read, not appended");
         assert_eq!(outbox.backlog(), Some(Backlog { after: Position(5), up_to: Position(6) }));
         outbox.stream(Position(6), |_| Some(Position(6)));
-        outbox.publish(Position(7), entry(0));
+        outbox.publish([(Position(7), entry(0))]);
         assert_eq!(outbox.take().frames.len(), 10, "live again");
     }
 
@@ -337,7 +377,7 @@ mod tests {
     fn the_window_holds_entries_back_until_the_client_confirms() {
         let outbox = live(1000, 2);
         for position in 1..=4 {
-            outbox.publish(Position(position), entry(0));
+            outbox.publish([(Position(position), entry(0))]);
         }
         assert_eq!(outbox.take().frames.len(), 20);
         assert_eq!(outbox.backlog(), None);
@@ -349,16 +389,16 @@ mod tests {
     fn entries_that_are_passed_over_use_up_no_window() {
         let outbox = live(1000, 2);
         for position in 1..=9 {
-            outbox.publish(Position(position), None::<fn(&mut BytesMut)>);
+            outbox.publish([(Position(position), None::<fn(&mut BytesMut)>)]);
         }
-        outbox.publish(Position(10), entry(0));
+        outbox.publish([(Position(10), entry(0))]);
         assert_eq!(outbox.take().frames.len(), 10);
     }
 
     #[test]
     fn an_entry_published_before_the_login_is_committed_is_part_of_the_backlog() {
         let outbox = Outbox::new(1000);
-        outbox.publish(Position(8), entry(0));
+        outbox.publish([(Position(8), entry(0))]);
         outbox.attach(Position(5), Position(7), 100);
         assert_eq!(outbox.backlog(), Some(Backlog { after: Position(5), up_to: Position(8) }));
     }

@@ -14,6 +14,7 @@ use rcgen::{
 };
 use time::{Duration, OffsetDateTime};
 
+use super::private::{self, Secrecy};
 use super::tls::{Files, TlsError};
 
 const CA_LIFETIME: Duration = Duration::days(3650);
@@ -50,8 +51,8 @@ pub fn find_or_make(directory: &Path, names: &[String], now_s: i64) -> Result<Ma
         write_private(&ca, &certificate.pem())?;
     }
     if !is_good(&server, names, now) {
-        let ca_key = KeyPair::from_pem(&read(&ca_key)?).map_err(making)?;
-        let issuer = Issuer::from_ca_cert_pem(&read(&ca)?, ca_key).map_err(making)?;
+        let ca_key = KeyPair::from_pem(&read(&ca_key, Secrecy::Key)?).map_err(making)?;
+        let issuer = Issuer::from_ca_cert_pem(&read(&ca, Secrecy::Certificate)?, ca_key).map_err(making)?;
         let key = new_key()?;
         let certificate = server_params(names, now)?.signed_by(&key, &issuer).map_err(making)?;
         write_private(&server.key, &key.serialize_pem())?;
@@ -100,8 +101,9 @@ fn expiry(certificate: &Path) -> Option<i64> {
     Some(parsed.validity().not_after.timestamp())
 }
 
-fn read(path: &Path) -> Result<String, TlsError> {
-    fs::read_to_string(path).map_err(|error| TlsError::Unusable { path: path.to_owned(), why: error.to_string() })
+fn read(path: &Path, secrecy: Secrecy) -> Result<String, TlsError> {
+    let unusable = |why: String| TlsError::Unusable { path: path.to_owned(), why };
+    String::from_utf8(private::read(path, secrecy)?).map_err(|error| unusable(error.to_string()))
 }
 
 /// Writes a whole file or leaves the old one; only the owner may read it.
@@ -168,12 +170,32 @@ mod tests {
     }
 
     #[test]
+    fn files_that_others_can_read_or_write_are_refused_with_the_command_that_mends_it() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let made = find_or_make(directory.path(), &names(), NOW).expect("made");
+        let loosen = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("set");
+        let refusal = || server_config(&made.server, NOW).expect_err("loose").to_string();
+
+        loosen(&made.server.key, 0o604);
+        assert!(refusal().ends_with(&format!("run: chmod 600 {}", made.server.key.display())), "{}", refusal());
+        loosen(&made.server.key, 0o600);
+        loosen(&made.server.certificate, 0o666);
+        assert!(refusal().ends_with(&format!("run: chmod 644 {}", made.server.certificate.display())), "{}", refusal());
+        loosen(&made.server.certificate, 0o644);
+        server_config(&made.server, NOW).expect("mended");
+
+        loosen(&directory.path().join("ca.key"), 0o644);
+        let error = find_or_make(directory.path(), &["chat.example".into()], NOW).expect_err("loose");
+        assert!(error.to_string().contains("ca.key"), "{error}");
+    }
+
+    #[test]
     fn files_that_are_no_certificates_are_named() {
         let directory = tempfile::tempdir().expect("a directory");
         let made = find_or_make(directory.path(), &names(), NOW).expect("made");
         let missing = Files { certificate: directory.path().join("nope.pem"), ..made.server.clone() };
         assert!(server_config(&missing, NOW).expect_err("missing").to_string().contains("nope.pem"));
-        let swapped = Files { certificate: made.server.key.clone(), key: made.server.key };
+        let swapped = Files { certificate: made.server.key.clone(), key: made.server.certificate };
         assert!(matches!(server_config(&swapped, NOW), Err(TlsError::Unusable { .. })));
     }
 }

@@ -1,51 +1,43 @@
 //! One logged-in connection: bytes ↔ session, on one task.
 //!
 //! Each wake-up does one read, one commit and one write: everything that has arrived is decoded and committed as one
-//! batch, everything that waits is written at once. At rest it holds no buffer: input is read through a scratch buffer
-//! that the thread's connections share, and what is written is taken from the outbox.
+//! batch, everything that waits is written at once. At rest it holds no buffer: see [`TlsStream`] for what is read and
+//! written, and what is written is taken from the outbox.
 
-use std::cell::RefCell;
+use std::convert::Infallible;
 use std::future::poll_fn;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::{Buf, BytesMut};
-use postrider_protocol::error::{CodedError, ErrorCode};
+use bytes::BytesMut;
+use futures_util::future::BoxFuture;
+use postrider_protocol::error::CodedError;
 use postrider_protocol::frame as frames;
 use postrider_protocol::session::server::{Session, frame};
 use postrider_protocol::wire::{self, server_frame::Body};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::Sleep;
-use tokio_rustls::server::TlsStream;
-use tokio_util::codec::Decoder;
 
 use super::Shared;
-use super::codec::{CodecError, FrameCodec};
+use super::tls::stream::TlsStream;
 use crate::ids::Position;
 use crate::router::{Peer, Work};
 
 /// How long a closing connection may take to take its last frames.
 pub const CLOSING_TIME: Duration = Duration::from_secs(5);
 
-/// How long a closing connection goes on listening after its last frame.
-const LINGER: Duration = Duration::from_secs(1);
-
-/// Bytes of one read; also what one wake-up may bring.
-const SCRATCH_BYTES: usize = 64 * 1024;
-
-thread_local! {
-    static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH_BYTES].into_boxed_slice());
-}
-
 /// A connection between login and close.
 pub struct Connection {
-    stream: TlsStream<TcpStream>,
+    stream: TlsStream,
+    /// For the log.
+    from: SocketAddr,
     inbound: BytesMut,
+    /// Frames that are not yet encrypted.
     outbound: BytesMut,
+    /// The kernel did not take everything the last time.
+    writing: bool,
     peer: Peer,
     session: Session,
     /// Where `CaughtUp` is due; `None` once it was said (SYNC-3).
@@ -77,69 +69,96 @@ enum Wake {
     Timeout,
 }
 
+impl From<io::Error> for Ended {
+    fn from(_: io::Error) -> Self {
+        Ended::Gone
+    }
+}
+
+impl From<CodedError> for Ended {
+    fn from(error: CodedError) -> Self {
+        Ended::Closed(error)
+    }
+}
+
 impl Connection {
-    /// A connection whose `Welcome` was sent; `inbound` is what arrived behind the login.
+    /// A connection that says `welcome` first; `inbound` is what arrived behind the login.
     #[must_use]
-    pub fn new(stream: TlsStream<TcpStream>, inbound: BytesMut, peer: Peer, session: Session) -> Self {
+    pub fn new(
+        stream: TlsStream,
+        from: SocketAddr,
+        inbound: BytesMut,
+        welcome: BytesMut,
+        peer: Peer,
+        session: Session,
+    ) -> Self {
         let backlog_end = Some(peer.outbox.newest());
-        Self { stream, inbound, outbound: BytesMut::new(), peer, session, backlog_end, broken: false }
+        Self { stream, from, inbound, outbound: welcome, writing: false, peer, session, backlog_end, broken: false }
     }
 
-    /// Who sits at the other end.
-    #[must_use]
-    pub fn peer(&self) -> &Peer {
-        &self.peer
+    /// One line for the end of this connection.
+    pub fn log_end(&self, ended: &Ended) {
+        let (from, user, device) = (self.from, self.peer.user, self.peer.device);
+        match ended {
+            Ended::Closed(error) => {
+                tracing::info!(%from, %user, %device, code = %error.code, detail = %error.detail, "closed");
+            }
+            ended => tracing::debug!(%from, %user, %device, ?ended, "closed"),
+        }
     }
 
     /// Serves the connection until it ends. Gives its seat in the hub up.
-    pub async fn serve(mut self, shared: Arc<Shared>) -> Ended {
-        let ended = match self.run(&shared).await {
-            Ok(ended) => ended,
-            Err(CodecError::Io(_)) => Ended::Gone,
-            Err(CodecError::Coded(error)) => Ended::Closed(error),
-        };
+    pub async fn serve(&mut self, shared: &Shared) -> Ended {
+        let Err(ended) = self.run(shared).await;
         shared.router.leave(&self.peer);
         let last = match &ended {
             Ended::Gone => return ended,
             Ended::Closed(error) => Body::Error(error.to_wire()),
             Ended::Goodbye => Body::Goodbye(wire::Goodbye {}),
         };
-        drop(tokio::time::timeout(CLOSING_TIME, self.say_and_close(last)).await);
+        // Boxed: a connection at rest needs no room for it.
+        drop(Box::pin(tokio::time::timeout(CLOSING_TIME, self.say_and_close(last))).await);
         ended
     }
 
-    async fn run(&mut self, shared: &Shared) -> Result<Ended, CodecError> {
+    async fn run(&mut self, shared: &Shared) -> Result<Infallible, Ended> {
         let timer = tokio::time::sleep(self.until_timeout(shared));
         tokio::pin!(timer);
         self.take_requests(shared).await;
         loop {
-            self.read_backlog(shared).await?;
+            if !self.writing {
+                if self.peer.outbox.backlog().is_some() {
+                    // Boxed: a connection at rest is not behind.
+                    Box::pin(shared.router.read_on(&self.peer)).await?;
+                }
+                self.say_caught_up();
+                self.take_output()?;
+            } else if let Some(error) = self.peer.outbox.closing() {
+                // A client that does not read is not waited for when the connection is to close.
+                return Err(Ended::Closed(error));
+            }
             match poll_fn(|cx| self.poll_wake(cx, timer.as_mut())).await? {
                 Wake::Read => self.take_requests(shared).await,
-                Wake::Eof => return Ok(Ended::Gone),
+                Wake::Eof => return Err(Ended::Gone),
                 Wake::Output => {}
                 Wake::Timeout => {
                     self.session.handle_timeout(shared.clock.elapsed())?;
                     timer.set(tokio::time::sleep(self.until_timeout(shared)));
                 }
             }
-            if !self.outbound.is_empty() {
-                // A client that does not read is not waited for when the connection is to close.
-                match self.peer.outbox.closing() {
-                    Some(error) => return Ok(Ended::Closed(error)),
-                    None => continue,
-                }
-            }
-            let output = self.peer.outbox.take();
-            self.outbound = output.frames;
-            self.session.handle_answered(output.answered);
-            self.session.handle_delivered(output.delivered.0);
-            if let Some(error) = output.closing {
-                return Ok(Ended::Closed(error));
-            }
-            if output.finished {
-                return Ok(Ended::Goodbye);
-            }
+        }
+    }
+
+    /// Takes what waits in the outbox, to be written.
+    fn take_output(&mut self) -> Result<(), Ended> {
+        let output = self.peer.outbox.take();
+        self.outbound.unsplit(output.frames);
+        self.session.handle_answered(output.answered);
+        self.session.handle_delivered(output.delivered.0);
+        match output.closing {
+            Some(error) => Err(Ended::Closed(error)),
+            None if output.finished => Err(Ended::Goodbye),
+            None => Ok(()),
         }
     }
 
@@ -149,38 +168,33 @@ impl Connection {
     }
 
     /// Decodes what has arrived and commits it as one batch. What came before a mistake is committed and answered, too.
-    async fn take_requests(&mut self, shared: &Shared) {
-        let mut codec = FrameCodec { max_frame_bytes: shared.config.max_frame_bytes };
-        let mut work = Work::default();
-        let now = shared.clock.elapsed();
-        let decoded = loop {
-            let frame = match codec.decode(&mut self.inbound) {
-                Ok(Some(frame)) => frame,
-                Ok(None) => break Ok(()),
-                Err(CodecError::Coded(error)) => break Err(error),
-                // Decoding touches no socket.
-                Err(CodecError::Io(_)) => break Err(ErrorCode::Internal.into()),
-            };
-            match self.session.handle_frame(frame, now) {
-                Ok(requests) => shared.router.collect(&self.peer, requests, &mut work),
-                Err(error) => break Err(error),
-            }
-        };
+    fn take_requests<'a>(&'a mut self, shared: &'a Shared) -> BoxFuture<'a, ()> {
+        let mut work = Work::of_bytes(self.inbound.len());
+        let decoded = self.decode(shared, &mut work);
         if self.inbound.is_empty() {
             self.inbound = BytesMut::new();
         }
-        shared.router.commit(&self.peer, work).await;
-        if let Err(error) = decoded {
-            self.broken = true;
-            shared.router.close(&self.peer, error).await;
-        }
+        self.broken |= decoded.is_err();
+        let peer = &self.peer;
+        let committed = shared.router.commit(peer, work);
+        let Err(error) = decoded else { return committed };
+        Box::pin(async move {
+            committed.await;
+            shared.router.close(peer, error).await;
+        })
     }
 
-    /// Reads on from the inbox if the connection is behind, and says `CaughtUp` when the backlog is through.
-    async fn read_backlog(&mut self, shared: &Shared) -> Result<(), CodecError> {
-        if self.outbound.is_empty() {
-            shared.router.read_on(&self.peer).await?;
+    fn decode(&mut self, shared: &Shared, work: &mut Work) -> Result<(), CodedError> {
+        let now = shared.clock.elapsed();
+        while let Some(body) = frames::take(&mut self.inbound, shared.config.max_frame_bytes)? {
+            let requests = self.session.handle_frame(frames::decode_client(body)?, now)?;
+            shared.router.collect(&self.peer, requests, work);
         }
+        Ok(())
+    }
+
+    /// Says `CaughtUp` when the backlog is through.
+    fn say_caught_up(&mut self) {
         if let Some(end) = self.backlog_end
             && self.peer.outbox.streamed() >= end
         {
@@ -188,83 +202,34 @@ impl Connection {
             let caught_up = frame(Body::CaughtUp(wire::CaughtUp { position: end.0 }));
             self.peer.outbox.reply(|sender| sender.frame(|out| frames::put(&caught_up, out)));
         }
-        Ok(())
     }
 
     /// Writes what there is; then waits for bytes, output or the timer, whichever comes first.
     fn poll_wake(&mut self, cx: &mut Context<'_>, timer: Pin<&mut Sleep>) -> Poll<io::Result<Wake>> {
         self.peer.outbox.register(cx.waker());
-        let written = self.poll_write_out(cx)?;
+        self.writing = self.stream.poll_write(cx, &mut self.outbound)?.is_pending();
+        if self.outbound.is_empty() {
+            self.outbound = BytesMut::new();
+        }
+        let waiting = self.peer.outbox.look();
         // A client that does not read its answers is not asked for more.
         if !self.broken
-            && !self.peer.outbox.is_full()
-            && let Poll::Ready(read) = self.poll_read_in(cx)?
+            && !waiting.full
+            && let Poll::Ready(more) = self.stream.poll_read(cx, &mut self.inbound)?
         {
-            return Poll::Ready(Ok(read));
+            return Poll::Ready(Ok(if more { Wake::Read } else { Wake::Eof }));
         }
-        if self.peer.outbox.is_closing() || (written.is_ready() && self.peer.outbox.has_work()) {
+        if waiting.closing || (waiting.work && !self.writing) {
             return Poll::Ready(Ok(Wake::Output));
         }
         timer.poll(cx).map(|()| Ok(Wake::Timeout))
     }
 
-    fn poll_write_out(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while !self.outbound.is_empty() {
-            let written = ready!(Pin::new(&mut self.stream).poll_write(cx, &self.outbound))?;
-            if written == 0 {
-                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-            }
-            self.outbound.advance(written);
-        }
-        self.outbound = BytesMut::new();
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    /// Reads until the socket has no more or the scratch buffer is full.
-    fn poll_read_in(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Wake>> {
-        SCRATCH.with_borrow_mut(|scratch| {
-            let mut buffer = ReadBuf::new(scratch);
-            let mut eof = false;
-            while buffer.remaining() > 0 {
-                let before = buffer.filled().len();
-                match Pin::new(&mut self.stream).poll_read(cx, &mut buffer) {
-                    Poll::Pending => break,
-                    Poll::Ready(Err(error)) if before == 0 => return Poll::Ready(Err(error)),
-                    Poll::Ready(Err(_)) => break,
-                    Poll::Ready(Ok(())) => {
-                        eof = buffer.filled().len() == before;
-                        if eof {
-                            break;
-                        }
-                    }
-                }
-            }
-            let filled = buffer.filled();
-            if filled.is_empty() {
-                return if eof { Poll::Ready(Ok(Wake::Eof)) } else { Poll::Pending };
-            }
-            self.inbound.extend_from_slice(filled);
-            Poll::Ready(Ok(Wake::Read))
-        })
-    }
-
     async fn say_and_close(&mut self, last: Body) -> io::Result<()> {
-        self.outbound.unsplit(self.peer.outbox.take().frames);
-        frames::put(&frame(last), &mut self.outbound);
-        self.stream.write_all(&self.outbound).await?;
-        hang_up(&mut self.stream).await
+        let mut bytes = std::mem::take(&mut self.outbound);
+        bytes.unsplit(self.peer.outbox.take().frames);
+        frames::put(&frame(last), &mut bytes);
+        self.stream.write_all(bytes).await?;
+        self.stream.hang_up().await
     }
-}
-
-/// Closes so that the last frame arrives: a socket closed over unread input is reset, and the reset may overtake what was
-/// written. So what the client still says is read and dropped until it closes, too, or a second is over (CONN-11).
-pub async fn hang_up(stream: &mut TlsStream<TcpStream>) -> io::Result<()> {
-    stream.shutdown().await?;
-    let (socket, _) = stream.get_mut();
-    let drain = async {
-        let mut dropped = [0; 4096];
-        while socket.read(&mut dropped).await? > 0 {}
-        Ok(())
-    };
-    tokio::time::timeout(LINGER, drain).await.unwrap_or(Ok(()))
 }

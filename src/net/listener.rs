@@ -5,20 +5,22 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpStream};
+use futures_util::future::BoxFuture;
+use rustls::ServerConfig;
+use tokio::net::TcpListener;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::connection::Ended;
-use super::{Shared, handshake};
+use super::Shared;
+use super::connection::Connection;
+use super::handshake;
 
 /// The kernel's queue of connections that wait to be accepted.
 const BACKLOG: u32 = 4096;
 
 /// Connections above the limit that are told `OVERLOADED` at once; what comes above these is closed.
-const TURNED_AWAY: usize = 64;
+pub const TURNED_AWAY: usize = 64;
 
 /// How long accepting pauses when the process has no descriptor left.
 const NO_DESCRIPTOR_PAUSE: Duration = Duration::from_millis(100);
@@ -33,6 +35,9 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     socket.bind(address)?;
     socket.listen(BACKLOG)
 }
+
+/// A login under way.
+type Login = BoxFuture<'static, Option<Box<Connection>>>;
 
 /// Counts connections against the limits; shared by the listeners of a server.
 pub struct Admission {
@@ -58,7 +63,7 @@ impl Admission {
 /// Accepts until `stop`, a task of `tasks` per connection.
 pub async fn accept(
     listener: TcpListener,
-    acceptor: TlsAcceptor,
+    tls: Arc<ServerConfig>,
     shared: Arc<Shared>,
     admission: Arc<Admission>,
     tasks: TaskTracker,
@@ -75,11 +80,12 @@ pub async fn accept(
                     tracing::warn!(%from, "too many connections: closed at once");
                     continue;
                 };
-                let (acceptor, shared) = (acceptor.clone(), Arc::clone(&shared));
-                tasks.spawn(async move {
-                    serve(shared, acceptor, socket, from, admitted).await;
-                    drop(permit);
-                });
+                if let Err(error) = socket.set_nodelay(true) {
+                    tracing::debug!(%from, %error, "no TCP_NODELAY");
+                }
+                // Boxed: login needs far more room than a connection at rest, and only once.
+                let login = Box::pin(handshake::log_in(Arc::clone(&shared), Arc::clone(&tls), socket, from, admitted));
+                tasks.spawn(serve(Arc::clone(&shared), login, permit));
             }
             Err(error) => pause_after(&error, &stop).await,
         }
@@ -99,20 +105,28 @@ async fn pause_after(error: &io::Error, stop: &CancellationToken) {
     }
 }
 
-async fn serve(shared: Arc<Shared>, acceptor: TlsAcceptor, socket: TcpStream, from: SocketAddr, admitted: bool) {
-    if let Err(error) = socket.set_nodelay(true) {
-        tracing::debug!(%from, %error, "no TCP_NODELAY");
+/// One connection from login to close; it has its place as long.
+async fn serve(shared: Arc<Shared>, login: Login, _place: OwnedSemaphorePermit) {
+    let Some(mut connection) = login.await else { return };
+    let ended = connection.serve(&shared).await;
+    connection.log_end(&ended);
+    // Boxed: a connection at rest needs no room for it.
+    let (turn, _) = Box::pin(shared.turns.take(&shared.clock)).await;
+    drop(connection);
+    drop(turn);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn future_bytes<A, B, C, F: Future>(_: impl FnOnce(A, B, C) -> F) -> usize {
+        size_of::<F>()
     }
-    // Boxed: login needs far more room than a connection at rest, and only once.
-    let connection = match Box::pin(handshake::log_in(&shared, acceptor, socket, admitted)).await {
-        Ok(connection) => connection,
-        Err(error) => return handshake::log_failure(&error, from),
-    };
-    let (user, device) = (connection.peer().user, connection.peer().device);
-    match connection.serve(shared).await {
-        Ended::Closed(error) => {
-            tracing::info!(%from, %user, %device, code = %error.code, detail = %error.detail, "closed");
-        }
-        ended => tracing::debug!(%from, %user, %device, ?ended, "closed"),
+
+    #[test]
+    fn what_we_hold_for_a_connection_at_rest_is_small() {
+        let (task, connection) = (future_bytes(serve), size_of::<Connection>());
+        assert!(task <= 368 && connection <= 1_424, "{task} bytes for the task, {connection} for the connection");
     }
 }

@@ -2,21 +2,28 @@
 //!
 //! # Layout
 //! - [`listener`]: accepts, within limits
-//! - [`tls`]: the TLS configuration
+//! - [`tls`]: the TLS configuration, and TLS over one socket
 //! - [`certificate`]: the certificate a server makes for itself
-//! - [`codec`]: the frame codec as tokio-util's `Decoder` and `Encoder`
+//! - [`private`]: files that others must not read or write
+//! - [`attempts`]: failed logins, counted by where they come from
+//! - `turns`: what storms are made of takes turns, so that it does not stand in front of connected peers
 //! - [`handshake`]: TLS and login of one connection: `Hello` → `Welcome`
 //! - [`connection`]: one logged-in connection: bytes ↔ session
 
+pub mod attempts;
 pub mod certificate;
-pub mod codec;
 pub mod connection;
 pub mod handshake;
 pub mod listener;
+pub mod private;
 pub mod tls;
+mod turns;
 
 use std::sync::Arc;
 use std::time::Duration;
+
+use attempts::Attempts;
+use turns::Turns;
 
 use crate::clock::Clock;
 use crate::router::Router;
@@ -30,6 +37,8 @@ pub struct Config {
     pub idle_timeout: Duration,
     /// Bytes of a frame after login.
     pub max_frame_bytes: usize,
+    /// Logins that may fail.
+    pub failures: attempts::Bounds,
 }
 
 /// What every connection of this server shares.
@@ -40,4 +49,16 @@ pub struct Shared {
     pub clock: Clock,
     /// The bounds.
     pub config: Config,
+    attempts: Attempts,
+    turns: Turns,
+}
+
+impl Shared {
+    /// What the connections of a server share.
+    #[must_use]
+    pub fn new(router: Arc<Router>, clock: Clock, config: Config) -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let attempts = Attempts::new(config.failures);
+        Self { router, clock, config, attempts, turns: Turns::new(cores) }
+    }
 }

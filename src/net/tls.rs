@@ -1,4 +1,12 @@
-//! The TLS configuration: version 1.3 only, hybrid post-quantum key exchange first, ALPN `postrider/1` (TLS-1 … TLS-3).
+//! TLS: version 1.3 only, hybrid post-quantum key exchange first, ALPN `postrider/1` (TLS-1 … TLS-3).
+//!
+//! # Layout
+//! - here: the configuration
+//! - [`stream`]: TLS over one socket, with no buffer at rest
+//! - [`exporter`]: what binds a login proof to its connection
+
+pub mod exporter;
+pub mod stream;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -8,6 +16,8 @@ use rustls::ServerConfig;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+
+use super::private::{self, Secrecy};
 
 /// A certificate chain and its key, as files.
 #[derive(Clone, Debug)]
@@ -28,6 +38,26 @@ pub enum TlsError {
         path: PathBuf,
         /// Why.
         why: String,
+    },
+    /// Others than its owner could read the key, or replace the certificate.
+    #[error("{path} has mode {mode:04o}, too loose for what it is; run: chmod {wanted:o} {path}")]
+    Loose {
+        /// Which.
+        path: PathBuf,
+        /// Its permissions.
+        mode: u32,
+        /// The permissions it may have.
+        wanted: u32,
+    },
+    /// Whoever owns it could change it at any time.
+    #[error("{path} belongs to user {owner}, who is neither root nor this server's; run: chown {ours} {path}")]
+    Foreign {
+        /// Which.
+        path: PathBuf,
+        /// The owner's number.
+        owner: u32,
+        /// The number of the user that runs this server.
+        ours: u32,
     },
     /// Its time is over.
     #[error("the certificate {path} expired on {until}; replace it and start again")]
@@ -58,12 +88,13 @@ pub enum TlsError {
 /// [`TlsError`]; a certificate that has expired is refused now rather than by every client later.
 pub fn server_config(files: &Files, now_s: i64) -> Result<Arc<ServerConfig>, TlsError> {
     let unusable = |path: &Path, why: String| TlsError::Unusable { path: path.to_owned(), why };
-    let chain: Result<Vec<_>, _> =
-        CertificateDer::pem_file_iter(&files.certificate).and_then(|certificates| certificates.collect());
+    let certificates = private::read(&files.certificate, Secrecy::Certificate)?;
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&certificates).collect();
     let chain = chain.map_err(|error| unusable(&files.certificate, plain(&error)))?;
     let Some(first) = chain.first() else { return Err(unusable(&files.certificate, "no certificate in it".into())) };
     check_expiry(&files.certificate, first, now_s)?;
-    let key = PrivateKeyDer::from_pem_file(&files.key).map_err(|error| unusable(&files.key, plain(&error)))?;
+    let key = private::read(&files.key, Secrecy::Key)?;
+    let key = PrivateKeyDer::from_pem_slice(&key).map_err(|error| unusable(&files.key, plain(&error)))?;
 
     let mismatch = |why| TlsError::Mismatch { certificate: files.certificate.clone(), key: files.key.clone(), why };
     let mut config = ServerConfig::builder_with_provider(Arc::new(provider()))
@@ -76,6 +107,7 @@ pub fn server_config(files: &Files, now_s: i64) -> Result<Arc<ServerConfig>, Tls
     config.ticketer = aws_lc_rs::Ticketer::new().map_err(mismatch)?;
     // One ticket is enough for one next connection, and costs less than two.
     config.send_tls13_tickets = 1;
+    config.key_log = Arc::new(exporter::Tap);
     Ok(Arc::new(config))
 }
 

@@ -10,14 +10,15 @@ use postrider_protocol::limits::{PUBLIC_KEY_BYTES, SIGNATURE_BYTES};
 use postrider_protocol::session::server::{Hello, Method};
 
 use super::{Peer, Router, store_failed};
-use crate::hub::Outbox;
-use crate::ids::{DeviceId, Position};
+use crate::hub::{Hub, Outbox};
+use crate::ids::{AppId, DeviceId, Position, UserId};
 use crate::store::{Admission, Attach, Attached, Operation, Outcome, StoreError};
 use crate::tenant::proof::{self, Binding};
 use crate::tenant::{Tenant, code};
 
-/// A point on the curve whose private half nobody kept: the base point of Ed25519.
-const NOBODYS_KEY: [u8; PUBLIC_KEY_BYTES] = {
+/// The base point of Ed25519, which is a key like any other to whoever measures time. That anybody can sign for it helps
+/// nobody: there is no device behind it, and so no admission.
+const NO_DEVICES_KEY: [u8; PUBLIC_KEY_BYTES] = {
     let mut key = [0x66; PUBLIC_KEY_BYTES];
     key[0] = 0x58;
     key
@@ -71,7 +72,7 @@ impl Router {
         // signature. And it is not DEVICE_EXPIRED: that would tell anybody which devices there are.
         let key = match &admission {
             Some(Admission::Key(key) | Admission::Enroll { key, .. }) => key,
-            Some(Admission::Open) | None => &NOBODYS_KEY,
+            Some(Admission::Open) | None => &NO_DEVICES_KEY,
         };
         let holds = proof::holds(key, binding, hello, signature);
         admission.filter(|_| holds).ok_or_else(|| ErrorCode::LoginFailed.into())
@@ -106,30 +107,59 @@ impl Router {
             now: self.clock.wall_ms(),
         };
         let (answer, wait) = tokio::sync::oneshot::channel();
-        let (hub, publisher, seat) = (Arc::clone(&self.hub), self.publisher(), Arc::clone(&outbox));
+        let (hub, publisher, seat) = (Arc::clone(&self.hub), Arc::clone(&self.publisher), Arc::clone(&outbox));
         let done = move |committed: Result<crate::store::Committed, StoreError>| {
             let outcome = committed.map(|committed| {
                 publisher.publish(&committed.published);
                 committed.outcomes.into_iter().next()
             });
-            if let Ok(Some(Outcome::Attached(attached))) = &outcome {
-                hub.join(app, attached.user, attached.device, Arc::clone(&seat));
-                seat.attach(attached.cursor, attached.head, hello.window);
-            }
-            // Whoever waited may have gone; then the seat is given up again.
-            if let Err(Ok(Some(Outcome::Attached(attached)))) = answer.send(outcome) {
-                hub.leave(app, attached.user, &seat);
-            }
+            let held = match &outcome {
+                Ok(Some(Outcome::Attached(attached))) => {
+                    hub.join(app, attached.user, attached.device, Arc::clone(&seat));
+                    seat.attach(attached.cursor, attached.head, hello.window);
+                    Some(Held { hub, app, user: attached.user, outbox: Some(seat) })
+                }
+                _ => None,
+            };
+            drop(answer.send((outcome, held)));
         };
         self.store.commit(vec![Operation::Attach(attach)], Box::new(done)).await;
-        match wait.await.unwrap_or(Err(StoreError::Closed)) {
+        let (outcome, held) = wait.await.unwrap_or((Err(StoreError::Closed), None));
+        match outcome {
             Ok(Some(Outcome::Attached(attached))) => {
+                if let Some(held) = held {
+                    held.keep();
+                }
                 let (user, device) = (attached.user, attached.device);
                 Ok((Peer { tenant, user, name: hello.user, device, outbox }, attached))
             }
             Ok(Some(Outcome::Refused(code))) => Err(code.into()),
             Ok(_) => Err(ErrorCode::Internal.into()),
             Err(error) => Err(store_failed(&error)),
+        }
+    }
+}
+
+/// A seat that nobody sits on yet. Whoever waited for the login may have gone meanwhile, even when the answer was already
+/// on its way; then the seat is given up.
+struct Held {
+    hub: Arc<Hub>,
+    app: AppId,
+    user: UserId,
+    outbox: Option<Arc<Outbox>>,
+}
+
+impl Held {
+    /// The connection is there and gives the seat up itself.
+    fn keep(mut self) {
+        self.outbox = None;
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if let Some(outbox) = self.outbox.take() {
+            self.hub.leave(self.app, self.user, &outbox);
         }
     }
 }

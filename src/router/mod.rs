@@ -22,8 +22,10 @@ pub mod sync;
 
 use std::sync::Arc;
 
+use futures_util::future::BoxFuture;
 use postrider_protocol::error::{CodedError, ErrorCode};
 use postrider_protocol::frame;
+use postrider_protocol::limits::SEND_WINDOW;
 use postrider_protocol::session::server::{Request, Requests, frame as server_frame};
 use postrider_protocol::wire::{self, server_frame::Body};
 
@@ -33,9 +35,13 @@ use crate::hub::{Hub, Outbox};
 use crate::ids::{AppId, DeviceId, Position, UserId};
 use crate::store::{Batch, Committed, Operation, Outcome, Store, StoreError};
 use crate::tenant::{Tenant, Tenants};
+use publish::Publisher;
 
 /// Codes for further devices that one wake-up may ask for; a client has one request at a time under way (LOGIN-20).
 const MAX_LINKS: usize = 8;
+
+/// A guess at what a frame takes, so that a batch is made with enough room at once.
+const TYPICAL_FRAME_BYTES: usize = 128;
 
 /// What the router is bounded by.
 #[derive(Clone, Copy, Debug)]
@@ -52,7 +58,7 @@ pub struct Config {
 pub struct Router {
     store: Arc<dyn Store>,
     hub: Arc<Hub>,
-    bus: Arc<dyn Bus>,
+    publisher: Arc<Publisher>,
     tenants: Arc<Tenants>,
     clock: Clock,
     config: Config,
@@ -82,8 +88,18 @@ impl Peer {
 #[derive(Default)]
 pub struct Work {
     batch: Batch,
+    /// The wall clock, once it was read.
+    now: Option<u64>,
     links: usize,
     goodbye: bool,
+}
+
+impl Work {
+    /// For the frames in so many bytes.
+    #[must_use]
+    pub fn of_bytes(bytes: usize) -> Self {
+        Self { batch: Batch::with_capacity(bytes.div_ceil(TYPICAL_FRAME_BYTES).min(SEND_WINDOW)), ..Self::default() }
+    }
 }
 
 impl Router {
@@ -96,7 +112,8 @@ impl Router {
         clock: Clock,
         config: Config,
     ) -> Self {
-        Self { store, hub, bus, tenants, clock, config }
+        let publisher = Arc::new(Publisher::new(Arc::clone(&hub), bus));
+        Self { store, hub, publisher, tenants, clock, config }
     }
 
     /// An outbox for a new connection.
@@ -115,12 +132,13 @@ impl Router {
     pub fn collect(&self, peer: &Peer, requests: Requests, work: &mut Work) {
         if let Some(position) = requests.received {
             peer.outbox.confirmed(Position(position));
-            receipt::received(peer, position, self.clock.wall_ms(), &mut work.batch);
+            receipt::received(peer, position, self.now(work), &mut work.batch);
         }
         match requests.request {
             None => {}
             Some(Request::Send { send_id, to, content }) => {
-                work.batch.push(self.send(peer, send_id, to, content));
+                let now = self.now(work);
+                work.batch.push(self.send(peer, send_id, to, content, now));
             }
             Some(Request::Read { conversation, seq }) => work.batch.push(receipt::read(peer, conversation, seq)),
             Some(Request::Ping { token }) => {
@@ -133,23 +151,40 @@ impl Router {
         }
     }
 
-    /// Commits what was collected. Returns when the store has taken it; the answers find their own way.
-    pub async fn commit(&self, peer: &Peer, work: Work) {
-        if !work.batch.is_empty() {
-            let outbox = Arc::clone(&peer.outbox);
-            let publisher = self.publisher();
-            let done = move |committed| match committed {
-                Ok(committed) => settle(&outbox, &publisher, committed),
-                Err(error) => outbox.close(store_failed(&error)),
-            };
-            self.store.commit(work.batch, Box::new(done)).await;
+    /// One moment for all of a wake-up.
+    fn now(&self, work: &mut Work) -> u64 {
+        *work.now.get_or_insert_with(|| self.clock.wall_ms())
+    }
+
+    /// Commits what was collected. Done when the store has taken it; the answers find their own way.
+    ///
+    /// Boxed as the store boxes it: whoever waits needs room for a pointer, not for the rare requests, too.
+    pub fn commit<'a>(&'a self, peer: &'a Peer, work: Work) -> BoxFuture<'a, ()> {
+        let Work { batch, links, goodbye, .. } = work;
+        let committed = (!batch.is_empty()).then(|| self.commit_batch(peer, batch));
+        if links == 0 && !goodbye {
+            return committed.unwrap_or_else(|| Box::pin(async {}));
         }
-        for _ in 0..work.links {
-            self.link(peer).await;
-        }
-        if work.goodbye {
-            self.goodbye(peer).await;
-        }
+        Box::pin(async move {
+            if let Some(committed) = committed {
+                committed.await;
+            }
+            for _ in 0..links {
+                self.link(peer).await;
+            }
+            if goodbye {
+                self.goodbye(peer).await;
+            }
+        })
+    }
+
+    fn commit_batch(&self, peer: &Peer, batch: Batch) -> BoxFuture<'_, ()> {
+        let (outbox, publisher) = (Arc::clone(&peer.outbox), Arc::clone(&self.publisher));
+        let done = move |committed| match committed {
+            Ok(committed) => settle(&outbox, &publisher, committed),
+            Err(error) => outbox.close(store_failed(&error)),
+        };
+        self.store.commit(batch, Box::new(done))
     }
 
     /// Everything that was committed before is answered first: an empty batch takes its place in the order (CONN-6).
@@ -175,7 +210,7 @@ impl Router {
     /// The store's failure.
     pub async fn commit_one(&self, operation: Operation) -> Result<Outcome, CodedError> {
         let (answer, wait) = tokio::sync::oneshot::channel();
-        let publisher = self.publisher();
+        let publisher = Arc::clone(&self.publisher);
         let done = move |committed: Result<Committed, StoreError>| {
             if let Ok(committed) = &committed {
                 publisher.publish(&committed.published);
@@ -189,7 +224,7 @@ impl Router {
 }
 
 /// Answers first, then publications.
-fn settle(outbox: &Outbox, publisher: &publish::Publisher, committed: Committed) {
+fn settle(outbox: &Outbox, publisher: &Publisher, committed: Committed) {
     let mut refused = None;
     outbox.reply(|sender| {
         for outcome in &committed.outcomes {

@@ -7,7 +7,6 @@ use postrider_protocol::session::server::frame as server_frame;
 use postrider_protocol::wire::{self, deliver, server_frame::Body};
 use postrider_protocol::{encode, frame};
 
-use super::Router;
 use crate::bus::{Bus, InboxMoved};
 use crate::hub::Hub;
 use crate::ids::DeviceId;
@@ -19,21 +18,22 @@ pub struct Publisher {
     bus: Arc<dyn Bus>,
 }
 
-impl Router {
-    pub(super) fn publisher(&self) -> Publisher {
-        Publisher { hub: Arc::clone(&self.hub), bus: Arc::clone(&self.bus) }
-    }
-}
-
 impl Publisher {
-    /// Publishes in the given order.
+    pub(super) fn new(hub: Arc<Hub>, bus: Arc<dyn Bus>) -> Self {
+        Self { hub, bus }
+    }
+
+    /// Publishes in the given order; entries of one inbox that follow each other are published together.
     pub fn publish(&self, publications: &[Publication]) {
-        for Publication { app, user, entry } in publications {
+        for run in publications.chunk_by(|one, next| (one.app, one.user) == (next.app, next.user)) {
+            let [.., Publication { app, user, entry: newest }] = run else { continue };
             self.hub.each(*app, *user, |device, outbox| {
-                let encode = concerns(entry, device).then_some(|out: &mut BytesMut| put_entry(entry, out));
-                outbox.publish(entry.position, encode);
+                outbox.publish(run.iter().map(|Publication { entry, .. }| {
+                    let encode = concerns(entry, device).then_some(|out: &mut BytesMut| put_entry(entry, out));
+                    (entry.position, encode)
+                }));
             });
-            self.bus.announce(InboxMoved { app: *app, user: *user, newest: entry.position });
+            self.bus.announce(InboxMoved { app: *app, user: *user, newest: newest.position });
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::store::{Answer, Operation, Recipient, Refusal, Send};
 impl Router {
     /// What can be refused without looking anything up is refused here, but in the store's order: a refusal consumes
     /// its `send_id` like any answer (SEND-3).
-    pub(super) fn send(&self, peer: &Peer, send_id: u64, to: Option<send::To>, content: Bytes) -> Operation {
+    pub(super) fn send(&self, peer: &Peer, send_id: u64, to: Option<send::To>, content: Bytes, now: u64) -> Operation {
         let too_large = content.len() > self.config.content_bytes;
         let (to, bad_recipient) = recipient(to);
         Operation::Send(Send {
@@ -27,7 +27,7 @@ impl Router {
             refuse: bad_recipient.or(too_large.then_some(ErrorCode::ContentTooLarge)),
             create_recipient: peer.tenant.is_open(),
             inbox_limit: self.config.inbox_entries,
-            now: self.clock.wall_ms(),
+            now,
         })
     }
 }

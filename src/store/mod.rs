@@ -9,7 +9,7 @@
 //! - **Durable, then answered.** A completion that gets `Ok` runs after its changes are on stable storage.
 //! - **One order.** Batches are decided in the order in which `commit` took them, and completions run in that order, one
 //!   at a time: an inbox's publications come in the order of their positions.
-//! - **All or nothing.** After a crash a batch is there whole or not at all.
+//! - **All or nothing.** After a crash an operation is there whole or not at all, and with it all that was decided before.
 //! - **Repeatable.** Every operation may be handed over again with the same effect as once (RCPT-2, SEND-4).
 //! - **Reads see only what is durable**, when the caller stays at or below positions that a completion told it.
 //!

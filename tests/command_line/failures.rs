@@ -46,6 +46,19 @@ fn an_unknown_key_or_variable_or_a_bad_value_stops_the_server_before_it_starts()
 }
 
 #[test]
+fn a_key_that_others_can_read_stops_the_server_and_the_command_that_mends_it_is_told() {
+    use std::os::unix::fs::PermissionsExt;
+    let mut server = ServerProcess::start("");
+    server.terminate();
+    let key = server.data().canonicalize().unwrap().join("tls/server.key");
+    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o604)).unwrap();
+    let line = server.run(&["serve", "--data", "data", "--listen", "127.0.0.1:0"]).complaint(1).to_owned();
+    assert!(line.ends_with(&format!("run: chmod 600 {}", key.display())), "{line}");
+    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).unwrap();
+    server.start_again();
+}
+
+#[test]
 fn a_server_that_is_not_there_cannot_be_reached() {
     let mut server = ServerProcess::start("");
     server.kill();

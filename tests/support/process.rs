@@ -42,7 +42,17 @@ impl Program {
     /// Starts a command in `directory`, with its `POSTRIDER_HOME` there. It inherits no variable of ours: the server
     /// refuses those it does not know.
     pub fn start(directory: &Path, arguments: &[&str], input: Option<Vec<u8>>) -> Self {
-        let mut command = Command::new(executable());
+        Self::start_as(Command::new(executable()), directory, arguments, input)
+    }
+
+    /// The same, with no more than so many open files.
+    pub fn start_with_descriptors(directory: &Path, arguments: &[&str], descriptors: u32) -> Self {
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("ulimit -n {descriptors} && exec \"$0\" \"$@\"")]).arg(executable());
+        Self::start_as(command, directory, arguments, None)
+    }
+
+    fn start_as(mut command: Command, directory: &Path, arguments: &[&str], input: Option<Vec<u8>>) -> Self {
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("POSTRIDER_") {
                 command.env_remove(name);
@@ -134,20 +144,30 @@ pub struct ServerProcess {
     directory: tempfile::TempDir,
     data: PathBuf,
     port: Port,
+    descriptors: Option<u32>,
     running: Option<Program>,
 }
 
 impl ServerProcess {
     /// With this `postrider.toml`; an empty one is the default configuration.
     pub fn start(configuration: &str) -> Self {
-        Self::start_on(Path::new("data"), configuration)
+        Self::start_with(Path::new("data"), configuration, None)
+    }
+
+    /// The same, with no more than so many open files.
+    pub fn start_limited(configuration: &str, descriptors: Option<u32>) -> Self {
+        Self::start_with(Path::new("data"), configuration, descriptors)
     }
 
     /// The same, with this data directory; a relative one is in the server's own directory.
     pub fn start_on(data: &Path, configuration: &str) -> Self {
+        Self::start_with(data, configuration, None)
+    }
+
+    fn start_with(data: &Path, configuration: &str, descriptors: Option<u32>) -> Self {
         let directory = tempfile::tempdir().unwrap();
         std::fs::write(directory.path().join("postrider.toml"), configuration).unwrap();
-        let mut server = Self { directory, data: data.to_owned(), port: Port::claim(), running: None };
+        let mut server = Self { directory, data: data.to_owned(), port: Port::claim(), descriptors, running: None };
         server.start_again();
         server
     }
@@ -171,7 +191,11 @@ impl ServerProcess {
 
     fn serve(&self) -> Program {
         let (address, data) = (self.address().to_string(), self.data.display().to_string());
-        Program::start(self.directory.path(), &["serve", "--data", &data, "--listen", &address], None)
+        let arguments = ["serve", "--data", &data, "--listen", &address];
+        match self.descriptors {
+            Some(descriptors) => Program::start_with_descriptors(self.directory.path(), &arguments, descriptors),
+            None => Program::start(self.directory.path(), &arguments, None),
+        }
     }
 
     /// `kill -9`.
@@ -198,6 +222,11 @@ impl ServerProcess {
         Program::start(self.directory.path(), arguments, None)
     }
 
+    /// Whether it is still the process that was started.
+    pub fn is_running(&mut self) -> bool {
+        self.running.as_mut().is_some_and(|program| matches!(program.child.try_wait(), Ok(None)))
+    }
+
     pub fn directory(&self) -> &Path {
         self.directory.path()
     }
@@ -216,6 +245,24 @@ impl ServerProcess {
     #[cfg(target_os = "linux")]
     pub fn peak_memory(&self) -> u64 {
         self.status_bytes("VmHWM:")
+    }
+
+    /// Files and sockets it has open now.
+    #[cfg(target_os = "linux")]
+    pub fn descriptors(&self) -> Vec<PathBuf> {
+        let pid = self.running.as_ref().expect("a running server").pid();
+        let open = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
+        // What is closed meanwhile is not open.
+        open.filter_map(|descriptor| std::fs::read_link(descriptor.ok()?.path()).ok()).collect()
+    }
+
+    /// From now on it has no more than so many.
+    #[cfg(target_os = "linux")]
+    pub fn limit_descriptors(&self, descriptors: usize) {
+        use rustix::process::{Resource, Rlimit, prlimit};
+        let child = &self.running.as_ref().expect("a running server").child;
+        let most = Some(descriptors as u64);
+        prlimit(Some(Pid::from_child(child)), Resource::Nofile, Rlimit { current: most, maximum: most }).unwrap();
     }
 
     #[cfg(target_os = "linux")]

@@ -35,16 +35,32 @@ impl Raw {
 
     /// TLS with another ALPN, or none.
     pub async fn try_connect(server: &impl Target, alpn: Option<&[u8]>) -> std::io::Result<Self> {
-        let mut roots = RootCertStore::empty();
-        roots.add(CertificateDer::from_pem_file(server.ca()).unwrap()).unwrap();
+        let mut config = Self::tls(server);
+        config.alpn_protocols = alpn.into_iter().map(<[u8]>::to_vec).collect();
+        Self::over(TcpStream::connect(server.address()).await.unwrap(), config).await
+    }
+
+    /// What TLS takes to reach this server.
+    pub fn tls(server: &impl Target) -> ClientConfig {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let mut config = ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&rustls::version::TLS13])
             .unwrap()
-            .with_root_certificates(roots)
+            .with_root_certificates(Self::roots(server))
             .with_no_client_auth();
-        config.alpn_protocols = alpn.into_iter().map(<[u8]>::to_vec).collect();
-        let socket = TcpStream::connect(server.address()).await.unwrap();
+        config.alpn_protocols = vec![limits::ALPN.to_vec()];
+        config
+    }
+
+    /// Whom to trust.
+    pub fn roots(server: &impl Target) -> RootCertStore {
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_file(server.ca()).unwrap()).unwrap();
+        roots
+    }
+
+    /// TLS of the test's making, over a socket of the test's making.
+    pub async fn over(socket: TcpStream, config: ClientConfig) -> std::io::Result<Self> {
         socket.set_nodelay(true).unwrap();
         let name = ServerName::try_from("localhost").unwrap();
         let stream = TlsConnector::from(Arc::new(config)).connect(name, socket).await?;

@@ -25,6 +25,7 @@ pub(crate) fn as_text(content: &[u8]) -> Option<&str> {
 mod tests {
     use super::*;
 
+    /// CONTENT-2, CONTENT-3.
     #[test]
     fn a_text_comes_back_and_other_bytes_are_no_text() {
         for words in ["", "hi", &"é".repeat(500)] {

@@ -34,7 +34,7 @@ pub enum ErrorCode {
     UnknownApp = 201,
     /// The app does not allow this login method, or `Hello` names none that the server knows.
     MethodNotAllowed = 202,
-    /// A user or device name is empty, longer than 64 bytes, or has control characters.
+    /// A user or device name is empty, longer than 64 bytes, or has control characters or some that steer the direction of text.
     BadName = 203,
     /// The device was unseen for longer than the retention, or revoked; what waited for it alone is gone.
     DeviceExpired = 204,
@@ -42,6 +42,8 @@ pub enum ErrorCode {
     TooManyDevices = 205,
     /// `Hello.cursor` is above every position the server ever gave to this inbox.
     CursorAhead = 206,
+    /// Too many logins from this address have failed of late; this one was not looked at.
+    TooManyAttempts = 207,
     /// The recipient is unknown or does not accept messages from this user; which one is not told.
     NotAccepted = 300,
     /// The content is longer than the limit.
@@ -92,6 +94,7 @@ impl ErrorCode {
         ErrorCode::DeviceExpired,
         ErrorCode::TooManyDevices,
         ErrorCode::CursorAhead,
+        ErrorCode::TooManyAttempts,
         ErrorCode::NotAccepted,
         ErrorCode::ContentTooLarge,
         ErrorCode::BadRecipient,
@@ -130,6 +133,7 @@ impl ErrorCode {
             ErrorCode::DeviceExpired => "DEVICE_EXPIRED",
             ErrorCode::TooManyDevices => "TOO_MANY_DEVICES",
             ErrorCode::CursorAhead => "CURSOR_AHEAD",
+            ErrorCode::TooManyAttempts => "TOO_MANY_ATTEMPTS",
             ErrorCode::NotAccepted => "NOT_ACCEPTED",
             ErrorCode::ContentTooLarge => "CONTENT_TOO_LARGE",
             ErrorCode::BadRecipient => "BAD_RECIPIENT",
@@ -169,6 +173,7 @@ impl ErrorCode {
             ErrorCode::DeviceExpired => false,
             ErrorCode::TooManyDevices => false,
             ErrorCode::CursorAhead => false,
+            ErrorCode::TooManyAttempts => true,
             ErrorCode::NotAccepted => false,
             ErrorCode::ContentTooLarge => false,
             ErrorCode::BadRecipient => false,
@@ -208,6 +213,7 @@ impl ErrorCode {
             ErrorCode::DeviceExpired => true,
             ErrorCode::TooManyDevices => true,
             ErrorCode::CursorAhead => true,
+            ErrorCode::TooManyAttempts => true,
             ErrorCode::NotAccepted => false,
             ErrorCode::ContentTooLarge => false,
             ErrorCode::BadRecipient => false,
@@ -243,10 +249,11 @@ impl ErrorCode {
             ErrorCode::LoginFailed => "The user, device, key or code is not right, or the device was revoked or expired; which one is not told.",
             ErrorCode::UnknownApp => "The server has no app of this name.",
             ErrorCode::MethodNotAllowed => "The app does not allow this login method, or `Hello` names none that the server knows.",
-            ErrorCode::BadName => "A user or device name is empty, longer than 64 bytes, or has control characters.",
+            ErrorCode::BadName => "A user or device name is empty, longer than 64 bytes, or has control characters or some that steer the direction of text.",
             ErrorCode::DeviceExpired => "The device was unseen for longer than the retention, or revoked; what waited for it alone is gone.",
             ErrorCode::TooManyDevices => "The user has as many devices as the limit allows.",
             ErrorCode::CursorAhead => "`Hello.cursor` is above every position the server ever gave to this inbox.",
+            ErrorCode::TooManyAttempts => "Too many logins from this address have failed of late; this one was not looked at.",
             ErrorCode::NotAccepted => "The recipient is unknown or does not accept messages from this user; which one is not told.",
             ErrorCode::ContentTooLarge => "The content is longer than the limit.",
             ErrorCode::BadRecipient => "`Send` names no recipient, or a name that no user can have.",
@@ -282,10 +289,11 @@ impl ErrorCode {
             ErrorCode::LoginFailed => "Check the names and the credential. A code works once and expires; a device that is gone enrols anew.",
             ErrorCode::UnknownApp => "Check the app's name with the operator.",
             ErrorCode::MethodNotAllowed => "Use one of the methods that `detail` lists.",
-            ErrorCode::BadName => "Use 1 to 64 bytes of UTF-8 without control characters.",
+            ErrorCode::BadName => "Use 1 to 64 bytes of UTF-8 as NAME-1 allows.",
             ErrorCode::DeviceExpired => "Forget the device's state and log in as a new device: with `device_id` 0 by open login, or with a new code.",
             ErrorCode::TooManyDevices => "Revoke a device that is no longer used.",
             ErrorCode::CursorAhead => "The client's state belongs to another server or data directory: forget it and log in as a new device.",
+            ErrorCode::TooManyAttempts => "Log in again after `retry_after_ms`, with a credential that is right.",
             ErrorCode::NotAccepted => "Check the recipient's name.",
             ErrorCode::ContentTooLarge => "Send less, or send a reference.",
             ErrorCode::BadRecipient => "Fix the client.",

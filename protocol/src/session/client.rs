@@ -206,13 +206,14 @@ impl Session {
         if self.closed || self.goodbye == Goodbye::Said {
             return false;
         }
+        // What may be lost of the reads goes before what is sent again: its answer makes them safe (RCPT-10).
+        self.transmit_reads(device, out);
         self.transmit_sends(device, out);
         if self.links_wanted > 0 && !self.link_waiting {
             self.links_wanted -= 1;
             self.link_waiting = true;
             self.put(client_frame::Body::LinkDevice(wire::LinkDevice {}), device, out);
         }
-        self.transmit_reads(device, out);
         if let Some(token) = self.keepalive.take_ping() {
             self.put(client_frame::Body::Ping(wire::Ping { token }), device, out);
         }

@@ -103,10 +103,10 @@ impl AwaitingHello {
     }
 }
 
-/// Fit for a log line: no control characters, bounded.
+/// Fit for a log line: nothing in it that is obeyed rather than shown, bounded.
 fn printable(agent: &str) -> String {
     let mut out = String::new();
-    for letter in agent.chars().filter(|letter| !letter.is_control()) {
+    for letter in agent.chars().filter(|&letter| !name::is_obeyed(letter)) {
         if out.len() + letter.len_utf8() > limits::MAX_AGENT_BYTES {
             break;
         }
@@ -348,7 +348,7 @@ mod tests {
 
     #[test]
     fn what_a_client_calls_itself_is_cut_and_cleaned_for_logs() {
-        let agent = format!("evil\n{}", "x".repeat(100));
+        let agent = format!("evil\n\u{202e}{}", "x".repeat(100));
         let hello = login(wire::Hello { agent, ..hello() }).expect("an agent is never a reason to refuse");
         assert_eq!(hello.agent, format!("evil{}", "x".repeat(60)));
     }

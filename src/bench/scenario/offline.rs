@@ -1,14 +1,14 @@
 //! Messages for those who are away: how fast they are stored, and how fast they come out when everybody is back.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
 
 use super::Run;
 use crate::bench::control::Stage;
-use crate::bench::crew::Crew;
-use crate::bench::part::{Pace, Until};
-use crate::bench::process::Process;
+use crate::bench::findings::{Findings, Found, Mark};
+use crate::bench::meter::Phase;
+use crate::bench::part::{Pace, Until, Wishes};
 use crate::bench::report::{Report, microseconds_each, per_second};
 use crate::bench::{BenchError, DRAIN_PATIENCE};
 
@@ -16,7 +16,7 @@ use crate::bench::{BenchError, DRAIN_PATIENCE};
 const GLANCE: Duration = Duration::from_millis(1);
 
 /// How many messages for how many.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Offline {
     /// Senders, and as many recipients.
     pub pairs: u32,
@@ -26,65 +26,65 @@ pub struct Offline {
     pub messages: u64,
     /// Bytes of a message's content.
     pub size: usize,
+    /// The recipients stay away: what is stored stays.
+    pub leave: bool,
+}
+
+impl Offline {
+    pub(super) fn report(&self, found: &Found) -> Report {
+        let (storing, draining) = (found.between(Mark::Begin, Mark::First), found.between(Mark::First, Mark::End));
+        let (stored, drained) = (storing.messages, draining.received);
+        let of_messages = found.report_of_messages("offline", 2 * u64::from(self.pairs));
+        let there = |figure: Option<f64>| figure.filter(|_| !self.leave);
+        Report {
+            pairs: Some(self.pairs),
+            window: Some(self.window),
+            size: Some(self.size),
+            stored_per_s: per_second(stored, storing.took),
+            server_cpu_us_per_stored: microseconds_each(storing.server_cpu, stored),
+            drained_per_s: there(per_second(drained, draining.took)),
+            server_cpu_us_per_drained: there(microseconds_each(draining.server_cpu, drained)),
+            generator_lag_ms: None,
+            ..of_messages
+        }
+    }
 }
 
 impl Run {
-    /// Stores, then drains.
-    ///
-    /// # Errors
-    /// When a connection cannot be made.
-    pub async fn offline(&self, offline: &Offline) -> Result<Report, BenchError> {
-        let Offline { pairs, window, messages, size } = *offline;
-        let mut crew = Crew::new(Arc::clone(&self.dialer));
-        self.live.count("connecting", "connections", crew.up());
-        let (all, received) = (self.all_pairs(pairs), Arc::new(AtomicU64::new(0)));
+    pub(super) async fn offline(&self, offline: &Offline) -> Result<Findings, BenchError> {
+        let Offline { pairs, window, messages, size, leave } = *offline;
+        let (mut crew, mut findings) = (self.crew(), Findings::default());
+        self.live.count("connecting", "connections", &self.up);
+        let all = self.all_pairs(pairs);
         // What does not divide evenly goes to the first.
         let share =
             |index: u32| messages / u64::from(pairs) + u64::from(u64::from(index) < messages % u64::from(pairs));
-        let sender = |pair| self.sender(pair, size, Pace::Window(window), Until::Acked, share(pair.index));
-        crew.ramp(all.iter().map(sender).collect(), None).await?;
+        let wishes = |budget| Wishes { size, pace: Pace::Window(window), until: Until::Acked, reads: false, budget };
+        crew.ramp(all.iter().map(|pair| self.sender(pair, wishes(share(pair.index)))).collect()).await?;
 
+        self.mark(Mark::Begin, &mut findings).await;
         self.live.messages("storing", &self.meter);
-        let start = self.sample();
-        self.meter.open(start.at);
+        self.open(Phase::Main);
         crew.enter(Stage::Run);
         self.until(messages, || self.meter.messages()).await;
-        let stored = self.sample();
-        self.meter.close(stored.at);
+        self.close(Phase::Main);
+        self.mark(Mark::First, &mut findings).await;
 
-        self.live.count("draining", "messages", &received);
-        crew.ramp(all.iter().map(|pair| self.recipient(pair, &received)).collect(), None).await?;
-        self.until(messages, || received.load(Ordering::Relaxed)).await;
-        let drained = self.sample();
-        let rss = self.server.and_then(Process::rss);
-        crew.enter(Stage::Finish);
-        let home = crew.come_home(pairs as usize, DRAIN_PATIENCE).await;
-
-        let (stored_count, drained_count) = (stored.messages, received.load(Ordering::Relaxed));
-        let store_time = stored.at.saturating_sub(start.at);
-        let drain_time = drained.at.saturating_sub(stored.at);
-        let server_cpu = drained.server_cpu_since(start);
-        let mut report = Report {
-            scenario: "offline",
-            pairs: Some(pairs),
-            window: Some(window),
-            connections: 2 * u64::from(pairs),
-            size: Some(size),
-            duration_s: (store_time + drain_time).as_secs_f64(),
-            messages: Some(drained_count),
-            messages_per_s: per_second(drained_count, store_time + drain_time),
-            server_cpu_us_per_message: microseconds_each(server_cpu, drained_count),
-            generator_cpu_us_per_message: microseconds_each(drained.own_cpu_since(start), drained_count),
-            stored_per_s: per_second(stored_count, store_time),
-            server_cpu_us_per_stored: microseconds_each(stored.server_cpu_since(start), stored_count),
-            drained_per_s: per_second(drained_count, drain_time),
-            server_cpu_us_per_drained: microseconds_each(drained.server_cpu_since(stored), drained_count),
-            server_rss_bytes: rss,
-            ..Report::default()
-        };
-        self.audit(&home, &mut report);
-        report.latency_ms = self.meter.latencies();
-        Ok(report)
+        if leave {
+            self.mark(Mark::End, &mut findings).await;
+            let home = crew.drop_all().await;
+            self.audit(&home, &mut findings);
+            // Nobody was there to receive anything.
+            (findings.audit.lost, findings.audit.unreceipted) = (0, 0);
+            return Ok(findings);
+        }
+        self.live.count("draining", "connections", &self.up);
+        crew.ramp(all.iter().map(|pair| self.recipient(pair, false)).collect()).await?;
+        self.until(messages, || self.meter.received()).await;
+        self.mark(Mark::End, &mut findings).await;
+        let home = self.finish(crew, pairs).await;
+        self.audit(&home, &mut findings);
+        Ok(findings)
     }
 
     /// Waits until there are so many, or no more have come for a while: the audit tells what is missing.

@@ -12,15 +12,15 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressFinish, ProgressStyle};
 use crate::bench::dial::DialError;
 use crate::bench::live::Live;
 use crate::bench::report::Report;
-use crate::bench::spawn::SpawnedServer;
-use crate::bench::{self, BenchError, Options, Target};
+use crate::bench::servers::{Chaos, Choice};
+use crate::bench::{self, BenchError, Options, Target, worker};
 use crate::cli::contexts::Contexts;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::home::Home;
 use crate::cli::print;
 use crate::cli::signals::Signals;
 use crate::clock::Clock;
-use arguments::Common;
+use arguments::{Common, Job};
 
 pub use arguments::Bench;
 
@@ -32,48 +32,45 @@ const TICK: Duration = Duration::from_millis(500);
 /// # Errors
 /// [`Failure`], as every command; a fault or a missed threshold is told in the report.
 pub async fn run(bench: Bench) -> Result<Exit, Failure> {
-    let (scenario, common) = bench.into_parts();
+    let (scenario, common) = match bench.into_job() {
+        Job::Run(scenario, common) => (scenario, common),
+        Job::Worker => return Ok(if worker::serve(Clock::system()).await { Exit::Ok } else { Exit::Other }),
+    };
     let mut signals = Signals::listen()?;
     tokio::select! {
         report = measure(scenario, &common) => conclude(report?, &common),
-        // Dropping the run ends its server, too.
+        // Dropping the run ends its servers and its processes, too.
         _ = signals.next() => Ok(Exit::Interrupted),
     }
 }
 
 async fn measure(scenario: bench::scenario::Scenario, common: &Common) -> Result<Report, Failure> {
-    let spawned = if common.spawn { Some(spawn(common).await?) } else { None };
-    let target = match &spawned {
-        Some(server) => server.target(),
-        None => {
-            let context = common.target.resolve(&Contexts::of(&Home::find()?))?;
-            Target { server: context.server, ca: context.ca, app: context.app }
+    let executable = std::env::current_exe().map_err(|error| Failure::other(format!("cannot find myself: {error}")))?;
+    let server = if common.spawn {
+        Choice::Own {
+            place: common.spawn_dir.clone().unwrap_or_else(std::env::temp_dir),
+            config: common.config.clone(),
+            chaos: common.chaos.map(|_| Chaos { every: common.chaos_every }),
         }
+    } else {
+        let context = common.target.resolve(&Contexts::of(&Home::find()?))?;
+        let target = Target { server: context.server, ca: context.ca, app: context.app };
+        Choice::There { target, pid: common.server_pid }
     };
     let options = Options {
-        target,
+        server,
         scenario,
-        server_pid: spawned.as_ref().map(SpawnedServer::pid).or(common.server_pid),
-        source_addresses: common.source_addresses,
+        logins_at_once: common.login_concurrency,
+        logins_per_s: common.login_rate,
+        spread: common.spread(),
+        executable,
     };
     let live = Arc::new(Live::default());
     let run = bench::run(options, Clock::system(), Arc::clone(&live));
-    let mut report = tokio::select! {
-        report = run => report?,
+    tokio::select! {
+        report = run => Ok(report?),
         never = progress(&live) => match never {},
-    };
-    if spawned.is_some_and(|server| server.is_in_memory()) {
-        report
-            .notes
-            .push("the server's data lay in memory, where a sync costs nothing: give --spawn-dir a disk".into());
     }
-    Ok(report)
-}
-
-async fn spawn(common: &Common) -> Result<SpawnedServer, Failure> {
-    let executable = std::env::current_exe().map_err(|error| Failure::other(format!("cannot find myself: {error}")))?;
-    let place = common.spawn_dir.clone().unwrap_or_else(std::env::temp_dir);
-    Ok(SpawnedServer::start(&executable, &place, common.config.as_deref()).await?)
 }
 
 /// Draws how it goes on stderr, where that is a terminal.
@@ -84,7 +81,7 @@ async fn progress(live: &Live) -> std::convert::Infallible {
     if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} {elapsed}") {
         bar.set_style(style);
     }
-    let (mut phase, mut before) = ("", 0);
+    let (mut phase, mut before) = (String::new(), 0);
     loop {
         tokio::time::sleep(TICK).await;
         let doing = live.doing();
@@ -113,9 +110,9 @@ fn conclude(mut report: Report, common: &Common) -> Result<Exit, Failure> {
 impl From<BenchError> for Failure {
     fn from(error: BenchError) -> Self {
         let exit = match &error {
-            BenchError::Dial { error: DialError::Login(_), .. } => Exit::Login,
+            BenchError::Dial { error: DialError::Refused(_) | DialError::Protocol(_), .. } => Exit::Login,
             BenchError::Dial { .. } => Exit::Unreachable,
-            BenchError::Spawn(_) => Exit::Other,
+            BenchError::Spawn(_) | BenchError::Worker(_) => Exit::Other,
             BenchError::Limit(_) | BenchError::Ca { .. } | BenchError::Server { .. } | BenchError::NoProcess(_) => {
                 Exit::Usage
             }

@@ -3,6 +3,7 @@
 pub mod bench;
 pub mod chat;
 pub mod config;
+pub mod conformance;
 pub mod context;
 pub mod device;
 pub mod enroll;

@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, TryAcquireError, watch};
 
+use super::Around;
 use super::journal::{Journal, Room};
 use super::sequencer;
 use super::state::{At, State};
@@ -108,12 +109,17 @@ impl Committer {
     ///
     /// # Errors
     /// [`StoreError::Io`] when the system gives no thread.
-    pub(super) fn start(shared: Arc<Shared>, journal: Journal, queue_bytes: usize) -> Result<Committer, StoreError> {
+    pub(super) fn start(
+        shared: Arc<Shared>,
+        journal: Journal,
+        queue_bytes: usize,
+        around: Option<Around>,
+    ) -> Result<Committer, StoreError> {
         let most = Semaphore::MAX_PERMITS.min(u32::MAX as usize);
         // Half a segment is kept for what is queued when the other half is full, and content may be written twice.
         let capacity = queue_bytes.min(journal.segment_bytes() / 5).clamp(1, most) as u32;
         let (told_ended, ended) = watch::channel(false);
-        let for_thread = Ended { shared: Arc::clone(&shared), told_ended };
+        let for_thread = Ended { shared: Arc::clone(&shared), told_ended, around };
         let thread = thread::Builder::new()
             .name("store".into())
             .spawn(move || run(journal, &for_thread))
@@ -315,6 +321,7 @@ impl Core {
 struct Ended {
     shared: Arc<Shared>,
     told_ended: watch::Sender<bool>,
+    around: Option<Around>,
 }
 
 impl Drop for Ended {
@@ -334,7 +341,10 @@ fn run(mut journal: Journal, ended: &Ended) {
     let mut waiting = Vec::new();
     loop {
         match next(shared) {
-            Next::Commit(core) => commit(shared, core, &mut journal, &mut waiting),
+            Next::Commit(core) => {
+                let failure = make_durable(shared, core, &mut journal, &mut waiting);
+                answer(&mut waiting, failure.as_ref(), ended.around);
+            }
             Next::Look => shared.set_gate(journal.room()),
             Next::EndSegment(core) => end_segment(shared, core, &mut journal),
             Next::End => break,
@@ -380,8 +390,13 @@ fn next(shared: &Shared) -> Next<'_> {
     }
 }
 
-/// Makes the group durable and answers. `waiting` is empty, and kept for its allocation.
-fn commit(shared: &Shared, mut core: MutexGuard<'_, Core>, journal: &mut Journal, waiting: &mut Vec<Waiting>) {
+/// Makes the group durable; returns why it is not. `waiting`, which is empty, gets those who wait for it.
+fn make_durable(
+    shared: &Shared,
+    mut core: MutexGuard<'_, Core>,
+    journal: &mut Journal,
+    waiting: &mut Vec<Waiting>,
+) -> Option<StoreError> {
     std::mem::swap(&mut core.waiting, waiting);
     let mut failure = core.failure.clone();
     // Without changes every answer rests on groups that are durable already.
@@ -403,11 +418,19 @@ fn commit(shared: &Shared, mut core: MutexGuard<'_, Core>, journal: &mut Journal
     } else {
         drop(core);
     }
+    failure
+}
+
+/// Calls the completions, in order; the allocation is kept.
+fn answer(waiting: &mut Vec<Waiting>, failure: Option<&StoreError>, around: Option<Around>) {
+    if let Some(around) = around {
+        (around.before)();
+    }
     for Waiting { done, result, .. } in waiting.drain(..) {
-        done.call(match &failure {
-            Some(failure) => Err(failure.clone()),
-            None => result,
-        });
+        done.call(failure.map_or(result, |failure| Err(failure.clone())));
+    }
+    if let Some(around) = around {
+        (around.after)();
     }
 }
 

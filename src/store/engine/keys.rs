@@ -18,10 +18,10 @@ pub(super) enum Table {
     Answers = 5,
     Conversation = 6,
     Direct = 7,
+    /// Pieces of a message that is too large for a chunk. They are written before the chunks that speak of them.
+    Piece = 8,
     /// Pieces of an inbox, under the position of their last entry.
-    Chunk = 8,
-    /// Pieces of a message that is too large for a chunk.
-    Piece = 9,
+    Chunk = 9,
     /// Where in an inbox the newest receipt of one kind, conversation and user is.
     Newest = 10,
     /// The newest segment of the journal that is in sled; written by the spill alone.
@@ -62,6 +62,11 @@ pub(super) const TABLES: [(u8, &str); 11] = [
     (Table::Newest as u8, "newest receipts"),
     (Table::Spilled as u8, "spilled"),
 ];
+
+/// The table that a key is of.
+pub(super) fn table_of(key: &[u8]) -> &'static str {
+    TABLES.iter().find(|(table, _)| key.first() == Some(table)).map_or("no table", |(_, name)| name)
+}
 
 /// Answers in one row.
 pub(super) const ANSWERS_A_ROW: u64 = 16;

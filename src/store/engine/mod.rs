@@ -74,6 +74,17 @@ pub struct EngineConfig {
     pub reserve_bytes: u64,
     /// Random bytes, new at each opening: they keep anybody from sending content that looks like the journal's own.
     pub salt: u64,
+    /// Called on the store's thread around all completions of a group.
+    pub around_completions: Option<Around>,
+}
+
+/// What is to be done around all completions of a group: whoever they wake can be woken once.
+#[derive(Clone, Copy, Debug)]
+pub struct Around {
+    /// Before the first.
+    pub before: fn(),
+    /// After the last.
+    pub after: fn(),
 }
 
 impl EngineConfig {
@@ -88,6 +99,7 @@ impl EngineConfig {
             segments: 4,
             reserve_bytes: 64 << 20,
             salt: 0,
+            around_completions: None,
         }
     }
 
@@ -144,7 +156,7 @@ impl Engine {
             segment_bytes: journal.segment_bytes() as u64,
             reserve_bytes: config.reserve_bytes,
         };
-        let committer = Committer::start(Arc::clone(&shared), journal, config.queue_bytes)?;
+        let committer = Committer::start(Arc::clone(&shared), journal, config.queue_bytes, config.around_completions)?;
         let thread = thread::Builder::new()
             .name("store-spill".into())
             .spawn(move || spiller.run())

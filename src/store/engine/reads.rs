@@ -40,11 +40,12 @@ pub(super) fn inbox(
             return Ok(finished(shared, core, at, filling.page));
         }
         let disk = core.state.disk()?;
-        let stamp = core.state.user(at).stamp;
+        let (stamp, cold_end) = (core.state.user(at).stamp, core.state.user(at).cold.min(up_to));
         drop(core);
 
-        // What is in sled is not waited for under the lock; whether it is alive is looked up then.
-        let cold = cold_entries(shared, &disk, key, after, up_to, limit)?;
+        // What is in sled is not waited for under the lock; whether it is alive is looked up then. What the spill is about
+        // to write is not looked at: it is still in memory.
+        let cold = cold_entries(shared, &disk, key, after, cold_end, limit)?;
         let mut core = shared.core();
         let Some(at) = core.state.find_user(key.0, key.1)? else {
             return Ok(Read { page: filling.page, durable: None });
@@ -53,12 +54,13 @@ pub(super) fn inbox(
             // Meanwhile something may have got to sled that was in memory before.
             continue;
         }
-        let end = if cold.complete { up_to } else { cold.entries.last().map_or(up_to, |last| last.position) };
+        let last = cold.entries.last().map_or(cold_end, |last| last.position);
+        let end = if cold.complete { cold_end } else { last };
         let is_full = !filling.merge(core.state.user(at), &cold.entries, after, end);
-        if is_full || cold.complete {
+        if is_full || end >= up_to {
             return Ok(finished(shared, core, at, filling.page));
         }
-        // Not all of it was alive: what lies behind it is in the page, too.
+        // Not all of it was alive, or the rest is in memory: what lies behind it is in the page, too.
         after = end;
     }
 }

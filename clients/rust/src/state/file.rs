@@ -142,7 +142,8 @@ fn replay(path: &Path, bytes: Bytes) -> Result<Saved, StateError> {
         return Err(damaged(offset, "the snapshot is not whole"));
     }
     let valid_after = |start: &usize| record::take(&bytes, salt, *start).is_some();
-    if (offset + 1..bytes.len().saturating_sub(record::HEAD_BYTES)).any(|start| valid_after(&start)) {
+    // A record may be its head alone.
+    if (offset + 1..(bytes.len() + 1).saturating_sub(record::HEAD_BYTES)).any(|start| valid_after(&start)) {
         return Err(damaged(offset, "a record before the last is not what was written"));
     }
     Ok(saved)

@@ -41,6 +41,7 @@ async fn is_silent(peer: &mut Peer) -> bool {
     tokio::time::timeout(Duration::from_millis(200), peer.hear()).await.is_err()
 }
 
+/// SEND-8.
 #[tokio::test]
 async fn a_message_goes_on_the_wire_only_when_it_is_durable_here() {
     let server = FakeServer::start().await;
@@ -56,6 +57,7 @@ async fn a_message_goes_on_the_wire_only_when_it_is_durable_here() {
     drop(gate);
 }
 
+/// DLVR-4.
 #[tokio::test]
 async fn a_position_is_confirmed_only_when_it_is_durable_here() {
     let server = FakeServer::start().await;

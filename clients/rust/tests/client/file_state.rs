@@ -100,6 +100,20 @@ fn a_flipped_bit_is_reported_or_costs_the_last_commit_only() {
 }
 
 #[test]
+fn damage_is_not_taken_for_a_torn_end_though_the_commit_behind_it_was_empty() {
+    let dir = tempfile::tempdir().expect("dir");
+    let mut state = FileState::open(dir.path()).expect("open");
+    let first = fs::metadata(dir.path().join(LOG)).expect("log").len() as usize;
+    state.commit(&[Change::Cursor(9)]).expect("commit");
+    // A key has a file of its own: in the log this commit is a head and nothing else.
+    state.commit(&[Change::Key(Key(vec![1; 83]))]).expect("commit");
+    drop(state);
+    let mut log = fs::read(dir.path().join(LOG)).expect("log");
+    log[first] ^= 1;
+    assert!(matches!(reopened(&log), Err(StateError::Damaged { .. })), "the cursor would be lost without a word");
+}
+
+#[test]
 fn a_state_that_is_open_cannot_be_opened_again() {
     let dir = tempfile::tempdir().expect("dir");
     let open = FileState::open(dir.path()).expect("open");
@@ -140,6 +154,7 @@ fn the_key_is_kept_and_nobody_else_may_read_it() {
     }
 }
 
+/// SYNC-8.
 #[test]
 fn a_forgotten_device_leaves_nothing_but_what_had_no_answer() {
     let dir = tempfile::tempdir().expect("dir");

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 
+use super::outbox::LAST_SEND_ID;
 use super::{Device, Session};
 use crate::error::{CodedError, ErrorCode};
 use crate::wire::{self, ClientFrame, ServerFrame, client_frame, hello, server_frame};
@@ -113,7 +114,7 @@ impl Login {
     /// Takes in one frame of the server. After `LoggedIn` or `Failed` this login is over.
     ///
     /// # Errors
-    /// `BAD_FRAME` for a frame that has no place here, `DEVICE_EXPIRED` when the server answers for another device than
+    /// `BAD_FRAME` for a frame that has no place or no meaning here, `DEVICE_EXPIRED` when the server answers for another device than
     /// the one whose state this is, `FRAME_TOO_LARGE` when a queued message is above the server's limit.
     pub fn handle_frame(
         &mut self,
@@ -151,6 +152,12 @@ impl Login {
         if self.device_id != 0 && self.device_id != welcome.device_id {
             let detail = "the server does not know the device that this client's state belongs to";
             return Err(CodedError::with(ErrorCode::DeviceExpired, detail));
+        }
+        if welcome.highest_send_id >= LAST_SEND_ID {
+            return Err(CodedError::with(
+                ErrorCode::BadFrame,
+                "welcome.highest_send_id leaves no number to send under",
+            ));
         }
         device.inbox.handle_welcome(&welcome);
         let too_large = |error: super::PushError| CodedError::with(ErrorCode::FrameTooLarge, error.to_string());

@@ -8,6 +8,9 @@ use prost::Message as _;
 use crate::limits;
 use crate::wire::{self, ClientFrame, client_frame, send};
 
+/// No message gets a higher number, so that there is always a next one.
+pub(super) const LAST_SEND_ID: u64 = u64::MAX - 1;
+
 /// Messages without an answer, in order of their `send_id`.
 ///
 /// Invariant: the ids it holds lie within [`limits::SEND_WINDOW`] of each other, so that whatever is sent again after a
@@ -72,7 +75,8 @@ impl Outbox {
     /// Whether [`push`](Self::push) has room for one more.
     #[must_use]
     pub fn has_room(&self) -> bool {
-        self.sends.front().is_none_or(|oldest| self.highest - oldest.send_id + 1 < limits::SEND_WINDOW as u64)
+        let span = self.sends.front().map_or(0, |oldest| self.highest - oldest.send_id + 1);
+        self.highest < LAST_SEND_ID && span < limits::SEND_WINDOW as u64
     }
 
     /// Lets everything up to this id be written: it is durable here.

@@ -150,6 +150,22 @@ fn a_client_without_state_goes_on_from_the_servers_count() {
 }
 
 #[test]
+fn a_server_that_has_counted_to_the_last_send_id_is_refused_and_nothing_overflows() {
+    let mut device = Device::default();
+    for highest_send_id in [u64::MAX, u64::MAX - 1] {
+        let error = log_in(&mut device, wire::Welcome { highest_send_id, ..welcome() }).expect_err("no number");
+        assert_eq!(error.code, ErrorCode::BadFrame);
+    }
+    let mut session = log_in(&mut device, wire::Welcome { highest_send_id: u64::MAX - 2, ..welcome() }).expect("one");
+    push(&mut device, "the last");
+    device.outbox.release(u64::MAX);
+    assert_eq!(sent_ids(&transmitted(&mut session, &mut device, ZERO)), [u64::MAX - 1]);
+    assert!(!device.outbox.has_room());
+    let mut outbox = Outbox::restore(u64::MAX, []);
+    assert_eq!(outbox.push(send::To::Conversation(CONVERSATION), Bytes::new()), Err(PushError::Full));
+}
+
+#[test]
 fn a_message_above_the_servers_limit_is_told_before_it_is_queued_and_at_login() {
     let mut device = Device::default();
     let small = wire::Welcome { max_frame_bytes: 9000, ..welcome() };
@@ -179,6 +195,22 @@ fn a_read_mark_waits_for_the_confirmation_that_covers_it() {
     let read = client_frame::Body::Read(wire::Read { conversation: CONVERSATION, seq: 2 });
     let expected = ClientFrame { received: 3, body: Some(read) };
     assert_eq!(transmitted(&mut session, &mut device, ZERO), [expected], "one frame carries both");
+}
+
+#[test]
+fn on_a_new_connection_reads_are_said_again_before_unanswered_messages() {
+    let mut device = Device::default();
+    let mut first = log_in(&mut device, welcome()).expect("login");
+    first.handle_frame(message(1, 1), &mut device, ZERO).expect("fine");
+    device.inbox.confirm(1);
+    assert!(device.inbox.read(CONVERSATION, 1));
+    push(&mut device, "unanswered");
+    device.outbox.release(1);
+    transmitted(&mut first, &mut device, ZERO);
+    let mut second = log_in(&mut device, wire::Welcome { cursor: 1, ..welcome() }).expect("login");
+    let said = transmitted(&mut second, &mut device, ZERO);
+    let kinds: Vec<_> = said.iter().map(|frame| matches!(frame.body, Some(client_frame::Body::Read(_)))).collect();
+    assert_eq!(kinds, [true, false], "RCPT-10: {said:?}");
 }
 
 #[test]

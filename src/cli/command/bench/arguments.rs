@@ -3,11 +3,12 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 
 use crate::bench::label;
-use crate::bench::report::Threshold;
-use crate::bench::scenario::{Connect, Offline, Pairs, Rate, Scenario};
+use crate::bench::preflight::Wishes;
+use crate::bench::scenario::{Connect, Fanout, Mixed, Offline, Pairs, Rate, Reconnect, Scenario, Soak};
+use crate::bench::threshold::Threshold;
 use crate::cli::exit::EXIT_CODES;
 use crate::cli::target::TargetFlags;
 
@@ -32,6 +33,17 @@ enum ScenarioCommand {
     Rate(RateFlags),
     /// Store messages for users who are away, then drain them
     Offline(OfflineFlags),
+    /// One to many: each sender writes to all its recipients in turn, in a closed loop
+    Fanout(FanoutFlags),
+    /// Storms: all connections drop and come back, first with full TLS handshakes, then with resumed ones
+    Reconnect(ReconnectFlags),
+    /// A day of a big service in small: people come and go, half of them away at any time, with a jump at noon
+    Mixed(MixedFlags),
+    /// An open loop for long, with recipients that read: what changes with time
+    Soak(SoakFlags),
+    /// A generator process of a run that is spread over several: takes orders on stdin
+    #[command(hide = true)]
+    Worker,
 }
 
 #[derive(Args, Debug)]
@@ -39,13 +51,14 @@ struct ConnectFlags {
     /// Connections held at once
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     connections: u32,
-    /// Connects a second, at most; without it as many as the server takes
-    #[arg(long, value_name = "N", value_parser = rate)]
-    rate: Option<f64>,
+    /// Users who log in once before that and leave, so that no login that is measured is a user's first; without it
+    /// as many as connections, which is also the least
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000_000))]
+    users: Option<u32>,
     /// How long all connections are held
     #[arg(long, value_name = "TIME", default_value = "2s", value_parser = time)]
     duration: Duration,
-    /// Resume TLS sessions where there is a ticket, instead of a full handshake for each
+    /// Resume TLS sessions, instead of a full handshake for each
     #[arg(long)]
     resume: bool,
     #[command(flatten)]
@@ -95,6 +108,88 @@ struct OfflineFlags {
     /// Messages in all
     #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..))]
     messages: u64,
+    /// Leave what is stored: the recipients do not come
+    #[arg(long)]
+    leave: bool,
+    #[command(flatten)]
+    content: ContentFlags,
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(Args, Debug)]
+struct FanoutFlags {
+    /// Senders
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    senders: u32,
+    /// Recipients of each sender
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    recipients: u32,
+    /// Messages each sender has in flight
+    #[arg(long, value_name = "N", default_value_t = 256, value_parser = window)]
+    window: usize,
+    #[command(flatten)]
+    span: Span,
+    #[command(flatten)]
+    content: ContentFlags,
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(Args, Debug)]
+struct ReconnectFlags {
+    /// Connections that drop and come back
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(2..=1_000_000))]
+    connections: u32,
+    /// Pairs that stay connected and send
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    bystanders: u32,
+    /// Messages a second, of all bystanders together
+    #[arg(long, value_name = "N", default_value = "500", value_parser = rate)]
+    rate: f64,
+    /// How long it is calm before and after each storm
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = time)]
+    calm: Duration,
+    #[command(flatten)]
+    content: ContentFlags,
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(Args, Debug)]
+struct MixedFlags {
+    /// People
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(3..=1_000_000))]
+    users: u32,
+    /// Messages each of them sends in the day
+    #[arg(long, value_name = "N", default_value_t = 40, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    messages: u32,
+    /// How often each of them comes in the day
+    #[arg(long, value_name = "N", default_value_t = 6, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    comings: u32,
+    /// To how many others each of them writes
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    contacts: u32,
+    /// How long the day takes
+    #[arg(long, value_name = "TIME", default_value = "2m", value_parser = time)]
+    duration: Duration,
+    #[command(flatten)]
+    content: ContentFlags,
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(Args, Debug)]
+struct SoakFlags {
+    /// Pairs of a sender and a recipient, who take turns
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=500_000))]
+    pairs: u32,
+    /// Messages a second, of all pairs together
+    #[arg(long, value_name = "N", default_value = "1000", value_parser = rate)]
+    rate: f64,
+    /// How long
+    #[arg(long, value_name = "TIME", default_value = "10m", value_parser = time)]
+    duration: Duration,
     #[command(flatten)]
     content: ContentFlags,
     #[command(flatten)]
@@ -137,23 +232,68 @@ pub struct Common {
     /// The configuration of that server
     #[arg(long, value_name = "FILE", requires = "spawn", help_heading = "Server")]
     pub config: Option<PathBuf>,
+    /// Start so many servers; without it as many as the limit of open files asks for
+    #[arg(long, value_name = "N", requires = "spawn", help_heading = "Server",
+        value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub servers: Option<u16>,
+    /// `kill`: SIGKILL a server at random moments of the run and start it again; whatever was acked and is lost, comes
+    /// twice or out of order fails the run
+    #[arg(long, value_name = "WHAT", value_enum, requires = "spawn", help_heading = "Server")]
+    pub chaos: Option<ChaosKind>,
+    /// From one kill to the next, on average
+    #[arg(long, value_name = "TIME", default_value = "3s", value_parser = time, requires = "chaos", help_heading = "Server")]
+    pub chaos_every: Duration,
     /// The server's process, where it runs here: its CPU time and memory are reported
     #[arg(long, value_name = "PID", help_heading = "Server")]
     pub server_pid: Option<u32>,
+    /// Logins under way at once, at most; without it 64, and all of them in a storm
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), help_heading = "Load")]
+    pub login_concurrency: Option<u32>,
+    /// Logins a second, at most; without it as many as the server takes
+    #[arg(long, value_name = "N", value_parser = rate, help_heading = "Load")]
+    pub login_rate: Option<f64>,
+    /// Spread the load over so many processes; without it over as many as the limit of open files asks for
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64), help_heading = "Load")]
+    pub processes: Option<u16>,
     /// Connect from so many addresses of 127.0.0.0/8; without it from as many as the ports need
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(0..=250), help_heading = "Load")]
     pub source_addresses: Option<u16>,
     #[command(flatten)]
     pub target: TargetFlags,
 }
 
-impl Bench {
-    /// What to do, and the rest.
+/// What may be done to a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ChaosKind {
+    /// SIGKILL, and start again.
+    Kill,
+}
+
+/// What the command is to do.
+#[derive(Debug)]
+pub enum Job {
+    /// Load a server.
+    Run(Scenario, Box<Common>),
+    /// Be a part of a run.
+    Worker,
+}
+
+impl Common {
+    /// How it is to be spread.
     #[must_use]
-    pub fn into_parts(self) -> (Scenario, Common) {
-        match self.scenario {
-            ScenarioCommand::Connect(ConnectFlags { connections, rate, duration, resume, common }) => {
-                (Scenario::Connect(Connect { connections, rate, hold: duration, resume }), common)
+    pub fn spread(&self) -> Wishes {
+        Wishes { processes: self.processes, servers: self.servers, source_addresses: self.source_addresses }
+    }
+}
+
+impl Bench {
+    /// What is asked for.
+    #[must_use]
+    pub fn into_job(self) -> Job {
+        let (scenario, common) = match self.scenario {
+            ScenarioCommand::Connect(ConnectFlags { connections, users, duration, resume, common }) => {
+                let users = users.unwrap_or(connections).max(connections);
+                (Scenario::Connect(Connect { connections, users, hold: duration, resume }), common)
             }
             ScenarioCommand::Pairs(PairsFlags { pairs, window, span, content, common }) => {
                 let (Span { duration, warmup }, size) = (span, content.size as usize);
@@ -163,10 +303,30 @@ impl Bench {
                 let (Span { duration, warmup }, size) = (span, content.size as usize);
                 (Scenario::Rate(Rate { pairs, rate, size, warmup, duration }), common)
             }
-            ScenarioCommand::Offline(OfflineFlags { pairs, window, messages, content, common }) => {
-                (Scenario::Offline(Offline { pairs, window, messages, size: content.size as usize }), common)
+            ScenarioCommand::Offline(OfflineFlags { pairs, window, messages, leave, content, common }) => {
+                let size = content.size as usize;
+                (Scenario::Offline(Offline { pairs, window, messages, size, leave }), common)
             }
-        }
+            ScenarioCommand::Fanout(FanoutFlags { senders, recipients, window, span, content, common }) => {
+                let (Span { duration, warmup }, size) = (span, content.size as usize);
+                (Scenario::Fanout(Fanout { senders, recipients, window, size, warmup, duration }), common)
+            }
+            ScenarioCommand::Reconnect(ReconnectFlags { connections, bystanders, rate, calm, content, common }) => {
+                let size = content.size as usize;
+                let connections = connections.next_multiple_of(2);
+                (Scenario::Reconnect(Reconnect { connections, bystanders, rate, size, calm }), common)
+            }
+            ScenarioCommand::Mixed(MixedFlags { users, messages, comings, contacts, duration, content, common }) => {
+                let size = content.size as usize;
+                (Scenario::Mixed(Mixed { users, messages, comings, contacts, size, duration }), common)
+            }
+            ScenarioCommand::Soak(SoakFlags { pairs, rate, duration, content, common }) => {
+                let size = content.size as usize;
+                (Scenario::Soak(Soak { pairs, rate, size, duration }), common)
+            }
+            ScenarioCommand::Worker => return Job::Worker,
+        };
+        Job::Run(scenario, Box::new(common))
     }
 }
 

@@ -22,6 +22,7 @@ pub(super) use self::app::AppRow;
 pub(super) use self::conversation::ConversationRow;
 pub(super) use self::entry::{Body, Chunk, Content, Entry, MessageFacts, ReceiptFacts, ReceiptKind};
 pub(super) use self::user::{DeviceRow, UserRow};
+use super::keys;
 use crate::store::StoreError;
 
 const CRC_BYTES: usize = 4;
@@ -68,7 +69,8 @@ pub(super) fn unseal<R: Record>(key: &[u8], mut value: Bytes) -> Result<R, Store
 /// The row under `key` is not what it should be.
 pub(super) fn corrupt(key: &[u8]) -> StoreError {
     let hex = data_encoding::HEXLOWER.encode(key);
-    StoreError::Corrupt(format!("the row {hex} is not what was written"))
+    let table = keys::table_of(key);
+    StoreError::Corrupt(format!("the row {hex} (of {table}) is not what was written"))
 }
 
 fn checksum(key: &[u8], payload: &[u8]) -> u32 {

@@ -361,7 +361,7 @@ impl State {
         let Object { key, value: user, .. } = &self.users[at];
         let mut hot = user.hot_after(after).take_while(|entry| entry.position <= up_to).peekable();
         if !user.is_hot_after(after) {
-            for entry in cold::entries(&*self.disk()?, *key, after, up_to) {
+            for entry in cold::entries(&*self.disk()?, *key, after, up_to.min(user.cold)) {
                 let entry = entry?;
                 while let Some(before) = hot.next_if(|hot| hot.position < entry.position) {
                     if visit(before).is_break() {

@@ -32,6 +32,10 @@ fn check(directory: &Path, history: &History, answered: usize, moment: &str) {
     let Some(batches) = known else {
         panic!("{moment}: after {answered} batches, expected\n{}\nand found\n{found}", history.contents[answered]);
     };
+    // One that changed only what cannot be read (a code) may be there or not: asking again tells nothing.
+    if history.contents.get(batches + 1) == Some(&found) {
+        return;
+    }
     for next in batches..history.batches.len().min(batches + 2) {
         assert_eq!(world.commit(history.batches[next].clone()), history.committed[next], "{moment}");
     }

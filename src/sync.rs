@@ -1,0 +1,8 @@
+//! The locks and wakers of what several threads share, named in one place: `tests/models` builds the same rooms with a
+//! model checker's in their stead.
+
+pub use std::sync::atomic::{AtomicUsize, Ordering};
+pub use std::sync::{Mutex, MutexGuard};
+
+pub use dashmap::DashMap;
+pub use futures_util::task::AtomicWaker;
