@@ -13,7 +13,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::admin::{self, Code, Host, StoreOperator, Vitals};
+use crate::admin::{self, BackedUp, Code, Fault, Host, StoreOperator, Vitals};
 use crate::bus;
 use crate::clock::Clock;
 use crate::config::{Config, OnFailure};
@@ -23,6 +23,8 @@ use crate::net::tls::{Files, TlsError};
 use crate::net::{self, certificate, listener, tls};
 use crate::router::link::MadeCode;
 use crate::router::{self, Router};
+pub use crate::store::engine::tools as store_tools;
+use crate::store::engine::tools::ToolError;
 use crate::store::engine::{Around, Engine, EngineConfig};
 use crate::store::{self, Health, Operation, Outcome, Store, StoreError};
 use crate::sweeper::Sweeper;
@@ -125,7 +127,8 @@ impl Server {
             around_completions: Some(Around { before: hub::wakes::hold, after: hub::wakes::release }),
             ..EngineConfig::new(&data)
         };
-        let store: Arc<dyn Store> = Arc::new(Engine::open(&engine)?);
+        let engine = Arc::new(Engine::open(&engine)?);
+        let store: Arc<dyn Store> = Arc::<Engine>::clone(&engine);
         let (tls, ca) = tls_config(&config, &data, &clock)?;
         // Before the port: whoever can connect there can already be administered.
         let socket = admin::bind(&data).map_err(|error| StartError::Admin { data: data.clone(), error })?;
@@ -173,7 +176,7 @@ impl Server {
             connections: TaskTracker::new(),
             services: TaskTracker::new(),
         };
-        let operator = StoreOperator::new(store, server.host(&router, &tenants));
+        let operator = StoreOperator::new(store, server.host(engine, &router, &tenants));
         server.services.spawn(admin::serve(socket, Arc::new(operator), server.stop.clone()));
         let retention = Duration::from_secs(u64::from(config.retention.ttl_days) * 24 * 60 * 60);
         let sweeper = Sweeper { router, hub, tenants, clock, retention };
@@ -201,8 +204,9 @@ impl Server {
         }
     }
 
-    fn host(&self, router: &Arc<Router>, tenants: &Arc<Tenants>) -> ServerHost {
+    fn host(&self, engine: Arc<Engine>, router: &Arc<Router>, tenants: &Arc<Tenants>) -> ServerHost {
         ServerHost {
+            engine,
             router: Arc::clone(router),
             tenants: Arc::clone(tenants),
             hub: Arc::clone(&self.hub),
@@ -402,6 +406,7 @@ fn raise_open_files() -> Option<u64> {
 
 /// What the operator's side may use of the server.
 struct ServerHost {
+    engine: Arc<Engine>,
     router: Arc<Router>,
     tenants: Arc<Tenants>,
     hub: Arc<Hub>,
@@ -434,6 +439,20 @@ impl Host for ServerHost {
 
     fn disconnect(&self, app: AppId, user: UserId, device: Option<DeviceId>) {
         self.hub.close_user(app, user, device, &ErrorCode::DeviceExpired.into());
+    }
+
+    fn back_up<'a>(&'a self, to: &'a str) -> BoxFuture<'a, Result<BackedUp, Fault>> {
+        let (engine, to) = (Arc::clone(&self.engine), PathBuf::from(to));
+        Box::pin(async move {
+            tracing::info!(to = %to.display(), "backing up");
+            let made = tokio::task::spawn_blocking(move || engine.back_up(&to, &mut |_| {})).await;
+            match made {
+                Ok(Ok(store_tools::BackedUp { rows, segments, bytes })) => Ok(BackedUp { rows, segments, bytes }),
+                Ok(Err(ToolError::Refused(why))) => Err(Fault::BackupRefused(why)),
+                Ok(Err(error)) => Err(Fault::StoreUnavailable(format!("no backup was made: {error}"))),
+                Err(panic) => Err(Fault::Internal(panic.to_string())),
+            }
+        })
     }
 
     fn vitals(&self) -> Vitals {

@@ -2,6 +2,7 @@
 
 mod failures;
 mod operating;
+mod store;
 
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;

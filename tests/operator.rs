@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use futures_util::future::BoxFuture;
-use postrider::admin::{AppStatus, Code, Fault, Host, Operator, StoreOperator, Vitals};
+use postrider::admin::{AppStatus, BackedUp, Code, Fault, Host, Operator, StoreOperator, Vitals};
 use postrider::ids::{AppId, DeviceId, Position, UserId};
 use postrider::store::memory::Memory;
 use postrider::store::{Admission, Attach, Operation, Outcome, commit_and_wait};
@@ -39,6 +39,9 @@ impl Host for Fake {
             let committed = commit_and_wait(&*self.store, vec![operation]).await.unwrap();
             Ok(committed.outcomes.into_iter().next().unwrap())
         })
+    }
+    fn back_up<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<BackedUp, Fault>> {
+        Box::pin(async { Err(Fault::BackupRefused("a store in memory has no files".into())) })
     }
     fn vitals(&self) -> Vitals {
         Vitals {

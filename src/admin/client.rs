@@ -11,7 +11,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{Added, Code, Device, FaultBody, NewUser, PAGE_USERS, Status, User, UserPage, socket};
+use super::{Added, BackedUp, Code, Device, FaultBody, NewBackup, NewUser, PAGE_USERS, Status, User, UserPage, socket};
 
 /// The largest answer that is taken, in bytes: a page of users with room to spare.
 const MAX_ANSWER_BYTES: usize = 4 * 1024 * 1024;
@@ -122,6 +122,16 @@ impl Admin {
     pub async fn revoke_device(&self, app: &str, user: &str, device: &str) -> Result<(), AdminError> {
         let path = format!("{}/devices/{}", one_user(app, user), encode(device));
         self.ask(Method::DELETE, path, None::<()>).await
+    }
+
+    /// Backs up the store to a directory that does not exist; returns when it is made.
+    ///
+    /// # Errors
+    /// [`AdminError`]
+    pub async fn back_up(&self, to: &Path) -> Result<BackedUp, AdminError> {
+        let to = std::path::absolute(to).unwrap_or_else(|_| to.to_owned());
+        let Some(to) = to.to_str() else { return Err(broken("the path of a backup must be UTF-8")) };
+        self.ask(Method::POST, "/v1/backup".into(), Some(NewBackup { to: to.to_owned() })).await
     }
 
     async fn ask<B: Serialize, T: DeserializeOwned>(
@@ -244,6 +254,9 @@ mod tests {
         ) -> BoxFuture<'a, Result<(), Fault>> {
             self.note(format!("revoke {app} {user} {device}"), Ok(()))
         }
+        fn back_up<'a>(&'a self, to: &'a str) -> BoxFuture<'a, Result<BackedUp, Fault>> {
+            self.note(format!("back up {to}"), Ok(BackedUp { rows: 3, segments: 1, bytes: 9 }))
+        }
     }
 
     fn a_status() -> Status {
@@ -284,8 +297,9 @@ mod tests {
         assert_eq!(added.code.unwrap().code, "ABCD-EFGH");
         admin.remove_user("dev", "..").await.unwrap();
         admin.revoke_device("dev", "a b", "%2e").await.unwrap();
+        assert_eq!(admin.back_up(Path::new("/b a c/k")).await.unwrap().rows, 3);
         let asked = std::mem::take(&mut *fake.asked.lock().unwrap());
-        assert_eq!(asked, ["status", "add dev zoë/../?x", "remove dev ..", "revoke dev a b %2e"]);
+        assert_eq!(asked, ["status", "add dev zoë/../?x", "remove dev ..", "revoke dev a b %2e", "back up /b a c/k"]);
         shutdown.cancel();
         server.await.unwrap().unwrap();
     }

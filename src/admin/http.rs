@@ -12,10 +12,12 @@ use serde::Deserialize;
 use tokio::net::UnixListener;
 use tokio_util::sync::CancellationToken;
 
-use super::{Added, Code, Device, Fault, FaultBody, NewUser, Operator, PAGE_USERS, Status, UserPage};
+use super::{
+    Added, BackedUp, Code, Device, Fault, FaultBody, NewBackup, NewUser, Operator, PAGE_USERS, Status, UserPage,
+};
 
-/// The largest request body, in bytes: a name and its JSON.
-const MAX_BODY_BYTES: usize = 4 * 1024;
+/// The largest request body, in bytes: a path and its JSON.
+const MAX_BODY_BYTES: usize = 16 * 1024;
 
 type Op = State<Arc<dyn Operator>>;
 
@@ -39,6 +41,7 @@ fn routes(operator: Arc<dyn Operator>) -> Router {
         .route("/v1/apps/{app}/users/{user}/code", post(add_code))
         .route("/v1/apps/{app}/users/{user}/devices", get(list_devices))
         .route("/v1/apps/{app}/users/{user}/devices/{device}", delete(revoke_device))
+        .route("/v1/backup", post(back_up))
         .fallback(async || Fault::BadRequest("there is nothing of this name".into()))
         .method_not_allowed_fallback(async || Fault::BadRequest("this cannot be done to it".into()))
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
@@ -96,6 +99,14 @@ async fn revoke_device(
     Path((app, user, device)): Path<(String, String, String)>,
 ) -> Result<StatusCode, Fault> {
     operator.revoke_device(&app, &user, &device).await.map(|()| StatusCode::NO_CONTENT)
+}
+
+async fn back_up(State(operator): Op, backup: Result<Json<NewBackup>, JsonRejection>) -> Result<Json<BackedUp>, Fault> {
+    let Json(NewBackup { to }) = backup.map_err(|bad| Fault::BadRequest(bad.body_text()))?;
+    if !std::path::Path::new(&to).is_absolute() {
+        return Err(Fault::BadRequest("the path of a backup is absolute".into()));
+    }
+    operator.back_up(&to).await.map(Json)
 }
 
 impl IntoResponse for Fault {

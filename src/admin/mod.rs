@@ -10,6 +10,7 @@
 //! | `POST /v1/apps/{app}/users/{user}/code` | [`Code`] |
 //! | `GET /v1/apps/{app}/users/{user}/devices` | a list of [`Device`] |
 //! | `DELETE /v1/apps/{app}/users/{user}/devices/{device}` | nothing (204) |
+//! | `POST /v1/backup` with [`NewBackup`] | [`BackedUp`], when it is made |
 //!
 //! Every failure answers [`FaultBody`]. Names in paths are percent-encoded.
 //!
@@ -50,6 +51,27 @@ pub trait Operator: Send + Sync + 'static {
     fn list_devices<'a>(&'a self, app: &'a str, user: &'a str) -> BoxFuture<'a, Result<Vec<Device>, Fault>>;
     /// Revokes a device and ends its connection: it can never log in again, and what waited for it alone is gone.
     fn revoke_device<'a>(&'a self, app: &'a str, user: &'a str, device: &'a str) -> BoxFuture<'a, Result<(), Fault>>;
+    /// Backs up the store, while it works, to a directory that does not exist.
+    fn back_up<'a>(&'a self, to: &'a str) -> BoxFuture<'a, Result<BackedUp, Fault>>;
+}
+
+/// The body of a request to back up the store.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewBackup {
+    /// The directory to make, as the server's machine names it; absolute.
+    pub to: String,
+}
+
+/// A backup was made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackedUp {
+    /// Rows that were copied.
+    pub rows: u64,
+    /// Segments of the journal that go with them.
+    pub segments: u32,
+    /// Bytes in all.
+    pub bytes: u64,
 }
 
 /// How the server is.
@@ -196,6 +218,9 @@ pub enum Fault {
     /// A name no user can have (NAME-1).
     #[error("{0}")]
     BadName(String),
+    /// The backup cannot be made there, or not now.
+    #[error("{0}")]
+    BackupRefused(String),
     /// The store cannot be written or read.
     #[error("{0}")]
     StoreUnavailable(String),
@@ -215,6 +240,7 @@ impl Fault {
             Fault::CodesNotAllowed(_) => (409, "CODES_NOT_ALLOWED"),
             Fault::BadRequest(_) => (400, "BAD_REQUEST"),
             Fault::BadName(_) => (400, "BAD_NAME"),
+            Fault::BackupRefused(_) => (409, "BACKUP_REFUSED"),
             Fault::StoreUnavailable(_) => (503, "STORE_UNAVAILABLE"),
             Fault::Internal(_) => (500, "INTERNAL"),
         }

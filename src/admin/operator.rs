@@ -6,7 +6,7 @@ use futures_util::future::BoxFuture;
 use postrider_protocol::error::CodedError;
 use postrider_protocol::name;
 
-use super::{Added, AppStatus, Code, Device, Fault, Operator, Status, StoreStatus, User, UserPage};
+use super::{Added, AppStatus, BackedUp, Code, Device, Fault, Operator, Status, StoreStatus, User, UserPage};
 use crate::ids::{AppId, DeviceId, UserId};
 use crate::store::{self, Health, Operation, Outcome, Refusal, Store, StoreError};
 
@@ -20,6 +20,8 @@ pub trait Host: Send + Sync + 'static {
     fn disconnect(&self, app: AppId, user: UserId, device: Option<DeviceId>);
     /// Commits one operation and publishes what follows from it.
     fn commit(&self, operation: Operation) -> BoxFuture<'_, Result<Outcome, CodedError>>;
+    /// Backs up the store, while it works, to a directory that does not exist.
+    fn back_up<'a>(&'a self, to: &'a str) -> BoxFuture<'a, Result<BackedUp, Fault>>;
     /// How the server is, but for what the store knows.
     fn vitals(&self) -> Vitals;
 }
@@ -178,6 +180,10 @@ impl<H: Host> Operator for StoreOperator<H> {
             }
             Ok(())
         })
+    }
+
+    fn back_up<'a>(&'a self, to: &'a str) -> BoxFuture<'a, Result<BackedUp, Fault>> {
+        self.host.back_up(to)
     }
 }
 

@@ -7,6 +7,7 @@ use postrider_client::{Error, StateError};
 
 use super::print;
 use crate::admin::client::AdminError;
+use crate::app::store_tools::ToolError;
 use crate::config::ConfigError;
 
 /// What the exit code means to a script. The numbers are a promise; [`EXIT_CODES`] is their table.
@@ -27,7 +28,8 @@ pub enum Exit {
     Login = 5,
     /// `--timeout` passed.
     TimedOut = 6,
-    /// A load test found a fault, or a figure out of bounds; or a requirement of the specification was broken.
+    /// A load test found a fault, or a figure out of bounds; a requirement of the specification was broken; or a store is
+    /// damaged, or not wholly salvaged.
     Failed = 7,
     /// The server stopped because its store could not write any more.
     StoreFailed = 8,
@@ -46,7 +48,8 @@ Exit codes:
   5    login failed, or the server ended the session for good
   6    timed out (--timeout)
   7    bench: a fault in what was delivered, or a figure out of bounds (--fail-if);
-       conformance: a requirement was broken
+       conformance: a requirement was broken;
+       store: damage was found, or not everything was salvaged
   8    serve: the store could not write any more (see store.on_failure)
   130  interrupted (send, before every answer was there; bench)";
 
@@ -102,6 +105,17 @@ impl From<AdminError> for Failure {
         let exit = match &error {
             AdminError::NoServer(_) => Exit::Unreachable,
             AdminError::Fault(fault) if fault.code < 500 => Exit::Refused,
+            _ => Exit::Other,
+        };
+        Failure::new(exit, error.to_string())
+    }
+}
+
+impl From<ToolError> for Failure {
+    fn from(error: ToolError) -> Self {
+        let exit = match &error {
+            ToolError::Refused(_) => Exit::Refused,
+            error if error.is_damage() => Exit::Failed,
             _ => Exit::Other,
         };
         Failure::new(exit, error.to_string())

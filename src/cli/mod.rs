@@ -26,7 +26,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use command::{bench, chat, config, conformance, context, device, enroll, listen, send, serve, status, user};
+use command::{bench, chat, config, conformance, context, device, enroll, listen, send, serve, status, store, user};
 use exit::{EXIT_CODES, Exit, Failure};
 
 /// Postrider: a messaging server that never loses what it acked, and its client.
@@ -63,6 +63,9 @@ enum Command {
     Enroll(enroll::Enroll),
     /// How the server that runs here is (for operators)
     Status(status::StatusCommand),
+    /// The data directory: verify, stats, compact, backup, restore, salvage (for operators)
+    #[command(subcommand)]
+    Store(store::StoreCommand),
     /// Load a server, measure it, and audit every message
     Bench(bench::Bench),
     /// Try the specification's rules on a server, or on a client
@@ -107,6 +110,7 @@ async fn dispatch(command: Command) -> Result<Exit, Failure> {
         Command::Device(device) => device::run(device).await,
         Command::Enroll(enroll) => enroll::run(enroll).await,
         Command::Status(status) => status::run(status).await,
+        Command::Store(store) => store::run(store).await,
         Command::Bench(bench) => bench::run(bench).await,
         Command::Conformance(conformance) => conformance::run(conformance).await,
     }
@@ -141,6 +145,12 @@ mod tests {
             "device link --user alice",
             "enroll --user alice --code ABCD --device laptop",
             "status --json",
+            "store verify d --json",
+            "store stats --config f",
+            "store compact d",
+            "store backup b --data d --json",
+            "store restore b d",
+            "store salvage d out --json",
             "bench pairs --spawn --pairs 200 --window 32 --duration 10s --json",
             "bench rate --server h:1 --ca f --server-pid 7 --rate 2000 --pairs 1000 --fail-if latency_ms.p99>50",
             "conformance --server h:1 --ca f --app dev --only SEND,LOGIN-4 --json",

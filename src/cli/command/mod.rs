@@ -11,4 +11,5 @@ pub mod listen;
 pub mod send;
 pub mod serve;
 pub mod status;
+pub mod store;
 pub mod user;

@@ -10,6 +10,12 @@ use crate::store::StoreError;
 /// The format this build reads and writes.
 pub(super) const FORMAT: u32 = 3;
 
+/// Where sled's files are; where they are made; made and whole; and those that they take the place of.
+const SLED: &str = "sled";
+const NURSERY: &str = "sled.new";
+const NEXT: &str = "sled.next";
+const OLD: &str = "sled.old";
+
 /// A data directory that is ours for as long as this value lives.
 pub(super) struct Directory {
     path: PathBuf,
@@ -27,6 +33,7 @@ impl Directory {
         files.make_directory(path).map_err(|error| failed(path, &error))?;
         let lock = lock(files, path)?;
         let directory = Directory { path: path.to_owned(), _lock: lock };
+        directory.finish_exchange(files)?;
         directory.check_format(files)?;
         directory.remove_leftovers(files)?;
         Ok(directory)
@@ -34,7 +41,7 @@ impl Directory {
 
     /// Where sled's files are.
     pub(super) fn sled(&self) -> PathBuf {
-        self.path.join("sled")
+        self.path.join(SLED)
     }
 
     /// Where the journal's files are.
@@ -55,7 +62,7 @@ impl Directory {
     /// Where sled's files are made the first time. They get their place when they and the journal are whole: a crash
     /// during the first start leaves a directory that the second start can use.
     pub(super) fn nursery(&self, files: &dyn Files) -> Result<PathBuf, StoreError> {
-        let nursery = self.path.join("sled.new");
+        let nursery = self.path.join(NURSERY);
         match files.remove_directory(&nursery) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(&nursery, &error)),
             _ => Ok(nursery),
@@ -70,6 +77,37 @@ impl Directory {
         }
         files.sync_directory(nursery).map_err(|error| failed(nursery, &error))?;
         files.rename(nursery, &self.sled()).map_err(|error| failed(nursery, &error))
+    }
+
+    /// Puts sled files that are whole and on stable storage in the place of those there are, which are closed. A crash at
+    /// any moment leaves the old or the new: the next opening goes on with it.
+    pub(super) fn exchange(&self, files: &dyn Files, nursery: &Path) -> Result<(), StoreError> {
+        let sled = self.sled();
+        for (from, to) in [(nursery, &self.path.join(NEXT)), (&*sled, &self.path.join(OLD))] {
+            files.rename(from, to).map_err(|error| failed(from, &error))?;
+            files.sync_directory(&self.path).map_err(|error| failed(&self.path, &error))?;
+        }
+        self.finish_exchange(files)
+    }
+
+    /// Goes on where an exchange of sled's files was cut short, and removes what it has left.
+    fn finish_exchange(&self, files: &dyn Files) -> Result<(), StoreError> {
+        let found = files.list(&self.path).map_err(|error| failed(&self.path, &error))?;
+        let has = |name: &str| found.iter().any(|path| path.ends_with(name));
+        let (sled, next) = (self.sled(), self.path.join(NEXT));
+        let is_next = !has(SLED) && has(NEXT);
+        if is_next {
+            files.rename(&next, &sled).map_err(|error| failed(&next, &error))?;
+            files.sync_directory(&self.path).map_err(|error| failed(&self.path, &error))?;
+        }
+        if !is_next && !has(SLED) {
+            return Ok(());
+        }
+        for name in [NEXT, OLD, NURSERY].into_iter().filter(|name| has(name) && !(is_next && *name == NEXT)) {
+            let left = self.path.join(name);
+            files.remove_directory(&left).map_err(|error| failed(&left, &error))?;
+        }
+        Ok(())
     }
 
     /// Returns once all names that opening may have made are on stable storage.

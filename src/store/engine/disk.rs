@@ -5,6 +5,7 @@
 //! concurrent flushes deadlock. All writes come from one thread.
 
 use std::fs::File;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
@@ -52,6 +53,22 @@ impl Disk {
         let (database, tree) = open_database(&directory.sled(), cache_bytes)?;
         directory.sync(&*files)?;
         Ok(Disk { tree, database, data, directory, files })
+    }
+
+    /// Closes sled's files and keeps the directory.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`] when sled does not let go of them.
+    pub(super) fn close(self) -> Result<Directory, StoreError> {
+        let Disk { tree, database, data, directory, files } = self;
+        drop((tree, database, data));
+        wait_until_closed(&*files, &directory.sled())?;
+        Ok(directory)
+    }
+
+    /// Every key and value, in order.
+    pub(super) fn scan_all(&self) -> impl Iterator<Item = Result<(Bytes, Bytes), StoreError>> + use<> {
+        self.scan(&[], &[u8::MAX])
     }
 
     /// Where sled's files are.
@@ -143,7 +160,7 @@ impl Disk {
 
 /// The lock of the data directory is ours, so whoever still holds sled's own is a store that this process closed a
 /// moment ago: sled's threads let go a little later than its handles.
-fn open_database(path: &Path, cache_bytes: u64) -> Result<(sled::Db, sled::Tree), StoreError> {
+pub(super) fn open_database(path: &Path, cache_bytes: u64) -> Result<(sled::Db, sled::Tree), StoreError> {
     let config = sled::Config::default()
         .path(path)
         .cache_capacity(cache_bytes)
@@ -164,11 +181,30 @@ fn open_database(path: &Path, cache_bytes: u64) -> Result<(sled::Db, sled::Tree)
     Ok((database, tree))
 }
 
-fn is_locked(error: &std::io::Error) -> bool {
+/// Returns once sled has let go of files whose handles are dropped.
+///
+/// # Errors
+/// [`StoreError::Io`] when it does not within some seconds.
+pub(super) fn wait_until_closed(files: &dyn Files, path: &Path) -> Result<(), StoreError> {
+    let data = path.join("db");
+    let mut attempts = 1;
+    loop {
+        match files.lock(&data) {
+            Ok(_) => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock && attempts < OPEN_ATTEMPTS => {
+                attempts += 1;
+                thread::sleep(OPEN_PAUSE);
+            }
+            Err(error) => return Err(failed(&data, &error)),
+        }
+    }
+}
+
+fn is_locked(error: &io::Error) -> bool {
     error.to_string().contains("could not acquire lock")
 }
 
-fn translate(error: sled::Error) -> StoreError {
+pub(super) fn translate(error: sled::Error) -> StoreError {
     match error {
         sled::Error::Corruption { .. } => StoreError::Corrupt(error.to_string()),
         other => StoreError::Io(other.to_string()),

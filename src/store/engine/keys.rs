@@ -8,9 +8,9 @@ use super::rows::ReceiptKind;
 pub(super) type Key = Vec<u8>;
 
 /// Never renumbered: they are on disk.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-enum Table {
+pub(super) enum Table {
     AppName = 1,
     App = 2,
     UserName = 3,
@@ -28,6 +28,26 @@ enum Table {
     Spilled = 11,
     /// Where in an inbox the entries end that were spilled; written after them.
     End = 12,
+}
+
+impl Table {
+    /// The table that a key is of.
+    pub(super) fn of(key: &[u8]) -> Option<Table> {
+        Some(match key.first()? {
+            1 => Table::AppName,
+            2 => Table::App,
+            3 => Table::UserName,
+            4 => Table::User,
+            5 => Table::Answers,
+            6 => Table::Conversation,
+            7 => Table::Direct,
+            8 => Table::Chunk,
+            9 => Table::Piece,
+            10 => Table::Newest,
+            11 => Table::Spilled,
+            _ => return None,
+        })
+    }
 }
 
 /// What each table is called, for people.
@@ -86,6 +106,10 @@ pub(super) fn app_name(name: &str) -> Key {
     named(Table::AppName, AppId(0), name)
 }
 
+pub(super) fn app_names() -> Key {
+    vec![Table::AppName as u8]
+}
+
 pub(super) fn app(app: AppId) -> Key {
     numbers(Table::App, app, [])
 }
@@ -100,6 +124,11 @@ pub(super) fn user_name(app: AppId, name: &str) -> Key {
 
 pub(super) fn user_names(app: AppId) -> Key {
     numbers(Table::UserName, app, [])
+}
+
+/// Of all apps.
+pub(super) fn all_user_names() -> Key {
+    vec![Table::UserName as u8]
 }
 
 pub(super) fn user(app: AppId, user: UserId) -> Key {

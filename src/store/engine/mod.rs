@@ -18,6 +18,7 @@
 //! - `disk`, `cold`: rows in sled, and what they say of a user
 //! - `rows`, `keys`: what rows look like
 //! - `verify`: whether the rows are sound
+//! - [`tools`]: what operators do to a data directory
 //! - `directory`, `files`: the data directory and the file system
 
 mod cold;
@@ -34,6 +35,7 @@ mod spill;
 mod state;
 #[cfg(test)]
 pub(super) mod tests;
+pub mod tools;
 mod verify;
 
 use std::path::{Path, PathBuf};

@@ -63,6 +63,7 @@ impl Spiller {
             }
             match self.spill(&filled) {
                 Ok(()) => {
+                    self.segments.copy(&*self.files, &filled);
                     self.segments.spilled();
                     self.shared.look_at_gate();
                 }
@@ -109,7 +110,7 @@ impl Spiller {
             let spills = self.collect(chunk, filled)?;
             for (changed, spill) in chunk.iter().zip(spills) {
                 written.push((*changed, spill.up_to));
-                self.write(spill)?;
+                write(&self.disk, spill)?;
             }
         }
         self.disk.write(&keys::spilled(), Some(&seal(&keys::spilled(), &Number(filled.number))))?;
@@ -142,45 +143,47 @@ impl Spiller {
             }
         }
     }
+}
 
-    fn write(&self, spill: Spill) -> Result<(), StoreError> {
-        if let Some((app, user)) = spill.nameless {
-            self.forget_name(app, user)?;
-        }
-        for prefix in spill.prefixes {
-            let end = keys::after_prefix(prefix.clone());
-            self.disk.clear(&prefix, &end)?;
-        }
-        for (from, end) in spill.ranges {
-            self.disk.clear(&from, &end)?;
-        }
-        for (key, value) in spill.rows {
-            self.disk.write(&key, value.as_deref())?;
-        }
-        for (key, group, Answers(mut answers)) in spill.answers {
-            // The row may have earlier answers of the same group; else it has what no repetition may ask for any more.
-            if let Some(Answers(kept)) = self.disk.get(&key)? {
-                let is_new = |id| answers.iter().any(|answer| answer.send_id() == id);
-                let kept: Vec<_> = kept
-                    .into_iter()
-                    .filter(|kept| keys::answer_group(kept.send_id()) == group && !is_new(kept.send_id()))
-                    .collect();
-                answers.extend(kept);
-                answers.sort_unstable_by_key(|answer| answer.send_id());
-            }
-            self.disk.write(&key, Some(&seal(&key, &Answers(answers))))?;
-        }
-        Ok(())
+/// Does in sled what is to be done for one object; not on stable storage yet.
+pub(super) fn write(disk: &Disk, spill: Spill) -> Result<(), StoreError> {
+    if let Some((app, user)) = spill.nameless {
+        forget_name(disk, app, user)?;
     }
-
-    /// Deletes the row of a removed user's name, unless it is another's by now.
-    fn forget_name(&self, app: AppId, user: UserId) -> Result<(), StoreError> {
-        let Some(row) = self.disk.get::<UserRow>(&keys::user(app, user))? else { return Ok(()) };
-        let key = keys::user_name(app, &row.name);
-        match self.disk.get(&key)? {
-            Some(Number(owner)) if owner == user.0 => self.disk.write(&key, None),
-            _ => Ok(()),
+    for prefix in spill.prefixes {
+        let end = keys::after_prefix(prefix.clone());
+        disk.clear(&prefix, &end)?;
+    }
+    for (from, end) in spill.ranges {
+        disk.clear(&from, &end)?;
+    }
+    // Backwards: whoever reads meanwhile finds the pieces of a message as soon as its entry.
+    for (key, value) in spill.rows.into_iter().rev() {
+        disk.write(&key, value.as_deref())?;
+    }
+    for (key, group, Answers(mut answers)) in spill.answers {
+        // The row may have earlier answers of the same group; else it has what no repetition may ask for any more.
+        if let Some(Answers(kept)) = disk.get(&key)? {
+            let is_new = |id| answers.iter().any(|answer| answer.send_id() == id);
+            let kept: Vec<_> = kept
+                .into_iter()
+                .filter(|kept| keys::answer_group(kept.send_id()) == group && !is_new(kept.send_id()))
+                .collect();
+            answers.extend(kept);
+            answers.sort_unstable_by_key(|answer| answer.send_id());
         }
+        disk.write(&key, Some(&seal(&key, &Answers(answers))))?;
+    }
+    Ok(())
+}
+
+/// Deletes the row of a removed user's name, unless it is another's by now.
+fn forget_name(disk: &Disk, app: AppId, user: UserId) -> Result<(), StoreError> {
+    let Some(row) = disk.get::<UserRow>(&keys::user(app, user))? else { return Ok(()) };
+    let key = keys::user_name(app, &row.name);
+    match disk.get(&key)? {
+        Some(Number(owner)) if owner == user.0 => disk.write(&key, None),
+        _ => Ok(()),
     }
 }
 

@@ -11,6 +11,7 @@ mod kill;
 mod missing;
 mod opening;
 mod pressure;
+mod tools;
 
 use std::fs::{self, File};
 use std::io;

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use postrider_protocol::wire;
 use prost::Message as _;
+use serde::Serialize;
 
 use super::cold;
 use super::disk::Disk;
@@ -20,7 +21,7 @@ use crate::store::StoreError;
 const KEPT_PROBLEMS: usize = 1_000;
 
 /// What a store holds, and what is wrong with it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Verified {
     /// Rows looked at.
     pub rows: u64,

@@ -19,18 +19,24 @@
 //! - this file: appending
 //! - `record`, `segment`: what lies on disk
 //! - `opening`: replay, and what it refuses
+//! - `copies`: segments that a backup takes along
+//! - `sound`: what is sound in a damaged journal
 
+mod copies;
 mod opening;
 mod record;
 mod segment;
+mod sound;
 
 use std::collections::VecDeque;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
+pub(super) use self::copies::Copies;
 use self::record::{ALIGNMENT, END_BYTES, MARK_BYTES, Next, Seed};
 use self::segment::{HEAD_BYTES, Head, Slot};
+pub(super) use self::sound::{Found, sound_groups};
 use super::directory::failed;
 use super::disk::Disk;
 use super::files::Files;
@@ -100,6 +106,8 @@ pub(super) struct Journal {
 pub(super) struct Segments {
     state: Mutex<SegmentsState>,
     changed: Condvar,
+    /// While a backup is made.
+    copies: Mutex<Option<Copies>>,
 }
 
 struct SegmentsState {
@@ -177,7 +185,8 @@ impl Journal {
         let next_id = 1 + ids().chain([found.active.slot.id]).max().unwrap_or(0);
         let pending = found.filled.into_iter().map(Arc::new).collect();
         let segments = SegmentsState { free: found.free, pending, full: None, ended: false, closing: false };
-        let segments = Arc::new(Segments { state: Mutex::new(segments), changed: Condvar::new() });
+        let segments =
+            Arc::new(Segments { state: Mutex::new(segments), changed: Condvar::new(), copies: Mutex::new(None) });
         let (active, buffer, next) = (found.active, Vec::new(), None);
         let mut journal = Journal { active, next, config, directory, slots, next_id, buffer, segments, files };
         while journal.slots < LEAST_SLOTS {
@@ -293,8 +302,10 @@ impl Journal {
             return Room::Enough;
         }
         let (nothing_pending, full) = (state.pending.is_empty(), state.full.clone());
+        // Free ones are of the time when segments were smaller: they go when the next segment begins.
+        let used = self.slots - state.free.len();
         drop(state);
-        let made = match self.slots < self.config.segments.max(LEAST_SLOTS) {
+        let made = match used < self.config.segments.max(LEAST_SLOTS) {
             true => self.make_slot(bytes),
             false => Err(StoreError::Closed),
         };
@@ -328,11 +339,13 @@ impl Journal {
         Ok(slot)
     }
 
-    /// Groups that were too large for any slot made more slots than there should be: the largest free ones go.
+    /// Groups that were too large for any slot, or another configuration, made more slots than there should be: the free
+    /// ones go whose length is furthest from what it should be.
     fn surplus(&mut self, free: &mut Vec<Slot>) -> Vec<Slot> {
         let most = self.config.segments.max(LEAST_SLOTS);
         let surplus = self.slots.saturating_sub(most).min(free.len());
-        free.sort_by_key(|slot| slot.length);
+        let wanted = self.config.segment_bytes();
+        free.sort_by_key(|slot| slot.length.abs_diff(wanted));
         self.slots -= surplus;
         free.split_off(free.len() - surplus)
     }

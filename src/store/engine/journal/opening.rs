@@ -255,7 +255,7 @@ fn read(files: &dyn Files, slot: &Slot) -> Result<Vec<u8>, StoreError> {
     Ok(files.read(&slot.path).map_err(|error| failed(&slot.path, &error))?.unwrap_or_default())
 }
 
-fn unsound(path: &Path, offset: usize, number: u64) -> StoreError {
+pub(super) fn unsound(path: &Path, offset: usize, number: u64) -> StoreError {
     damaged(path, &format!("the record at byte {offset} (segment {number}) is not what was written"))
 }
 

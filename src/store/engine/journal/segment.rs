@@ -17,7 +17,7 @@ use crate::store::StoreError;
 pub(super) const HEAD_BYTES: usize = 512;
 
 const MAGIC: [u8; 8] = *b"postride";
-const FILE_ENDING: &str = "segment";
+pub(super) const FILE_ENDING: &str = "segment";
 
 /// A file of the journal.
 #[derive(Clone)]

@@ -28,7 +28,7 @@ use rustc_hash::FxHashMap;
 pub(super) use self::objects::At;
 use self::objects::{Object, Objects};
 pub(super) use self::spill::Spill;
-pub(super) use self::user::User;
+pub(super) use self::user::{ReceiptKey, User};
 use super::cold;
 use super::disk::Disk;
 use super::keys;

@@ -1,0 +1,205 @@
+//! A damaged store: what is sound is saved, what is not is told, and what is made is sound.
+
+use std::fs;
+use std::path::Path;
+
+use super::super::super::journal::layout;
+use super::super::super::keys;
+use super::super::super::tools::{self, Salvaged};
+use super::super::copy;
+use super::{inboxes, is_sound, world, written};
+use crate::ids::{AppId, DeviceId, UserId};
+
+const BOB: UserId = UserId(2);
+
+/// A store that is in sled alone, after `damage` was done to its rows.
+fn damaged(path: &Path, damage: impl FnOnce(&sled::Tree)) {
+    tools::stats(path, 7, &mut |_| {}).expect("its journal goes to sled");
+    let database = loop {
+        if let Ok(database) = sled::open(path.join("sled")) {
+            break database;
+        }
+    };
+    damage(&database.open_tree("rows").unwrap());
+    database.flush().unwrap();
+}
+
+fn flip(tree: &sled::Tree, key: &[u8]) {
+    let mut value = tree.get(key).unwrap().expect("a row").to_vec();
+    *value.last_mut().unwrap() ^= 4;
+    tree.insert(key, value).unwrap();
+}
+
+fn salvage(from: &Path, to: &Path) -> Salvaged {
+    let salvaged = tools::salvage(from, to, 7, &mut |_| {}).expect("a new store");
+    assert_eq!(salvaged.found.problems, Vec::<String>::new());
+    is_sound(to);
+    salvaged
+}
+
+#[test]
+fn of_a_sound_store_nothing_is_lost_and_it_is_not_changed() {
+    let directory = tempfile::tempdir().unwrap();
+    let (from, to) = (directory.path().join("data"), directory.path().join("out"));
+    let before = written(&from);
+    let untouched = directory.path().join("untouched");
+    copy(&from, &untouched);
+    let salvaged = salvage(&from, &to);
+    assert!(salvaged.is_whole(), "{salvaged:?}");
+    assert_eq!(inboxes(&to), before);
+    for file in ["sled/db", "journal/0.segment", "journal/1.segment"] {
+        assert!(fs::read(from.join(file)).unwrap() == fs::read(untouched.join(file)).unwrap(), "{file}");
+    }
+    let world = world(&to);
+    let alice = world.attach("alice", "phone");
+    assert_eq!(world.acked(&alice, alice.highest_send_id.0 + 1, "bob", "goes on"), (1, 41));
+}
+
+#[test]
+fn whichever_row_is_damaged_it_is_told_and_the_rest_fits_together() {
+    let directory = tempfile::tempdir().unwrap();
+    let original = directory.path().join("original");
+    written(&original);
+    let mut rows = Vec::new();
+    damaged(&original, |tree| rows = tree.iter().keys().map(|key| key.unwrap().to_vec()).collect());
+    // The first and the last of each table.
+    let tables: Vec<_> = rows.iter().map(|key| key[0]).collect();
+    let mut number = 0;
+    rows.retain(|_| {
+        number += 1;
+        number == 1 || tables.get(number - 2) != tables.get(number - 1) || tables.get(number) != tables.get(number - 1)
+    });
+    assert!(rows.len() > 12, "{}", rows.len());
+    for (number, key) in rows.iter().enumerate() {
+        let (from, to) = (directory.path().join(format!("{number}")), directory.path().join(format!("{number}.out")));
+        copy(&original, &from);
+        damaged(&from, |tree| flip(tree, key));
+        let salvaged = salvage(&from, &to);
+        assert!(salvaged.damage_count == 1 && !salvaged.is_whole(), "{key:?}: {salvaged:?}");
+        let world = world(&to);
+        let alice = world.attach("alice", "laptop");
+        world.attach("bob", "laptop");
+        world.acked(&alice, 1, "bob", "it goes on");
+        drop(world);
+        is_sound(&to);
+        fs::remove_dir_all(&from).unwrap();
+        fs::remove_dir_all(&to).unwrap();
+    }
+}
+
+#[test]
+fn messages_that_are_lost_are_told_with_their_user_and_place() {
+    let directory = tempfile::tempdir().unwrap();
+    let (from, to) = (directory.path().join("data"), directory.path().join("out"));
+    let before = written(&from);
+    let mut chunks = Vec::new();
+    damaged(&from, |tree| {
+        let found = tree.scan_prefix(keys::chunks_of_user(AppId(1), BOB)).keys();
+        chunks = found.map(|key| key.unwrap().to_vec()).collect();
+        assert!(chunks.len() > 2, "{}", chunks.len());
+        flip(tree, &chunks[1]);
+    });
+    let salvaged = salvage(&from, &to);
+    let last = |chunk: usize| keys::last_of(&chunks[chunk]).unwrap().0;
+    let [loss] = &salvaged.losses[..] else { panic!("{salvaged:?}") };
+    assert_eq!((loss.app.as_str(), loss.user.as_deref()), ("dev", Some("bob")));
+    assert_eq!((loss.messages, &loss.positions[..]), (last(1) - last(0), &[(last(0) + 1, last(1))][..]));
+    // Nothing else is in this conversation: numbers and positions go together.
+    assert_eq!(loss.conversations, [(1, loss.positions.clone())]);
+    let after = inboxes(&to);
+    assert_eq!((&after[0], &after[2]), (&before[0], &before[2]));
+    let kept = |entry: &&String| {
+        let position: u64 = entry.split(' ').next().unwrap().parse().unwrap();
+        !(last(0) < position && position <= last(1))
+    };
+    assert_eq!(after[1], before[1].iter().filter(kept).cloned().collect::<Vec<_>>());
+}
+
+#[test]
+fn answers_that_are_lost_are_told_and_their_sends_are_refused_when_repeated() {
+    let directory = tempfile::tempdir().unwrap();
+    let (from, to) = (directory.path().join("data"), directory.path().join("out"));
+    written(&from);
+    damaged(&from, |tree| flip(tree, &keys::answers(AppId(1), UserId(1), DeviceId(1), 1)));
+    let salvaged = salvage(&from, &to);
+    let [loss] = &salvaged.losses[..] else { panic!("{salvaged:?}") };
+    assert!(loss.user.as_deref() == Some("alice") && loss.what.contains("16 of its last sends"), "{loss:?}");
+    let world = world(&to);
+    let alice = world.attach("alice", "phone");
+    let refused = format!("{:?}", world.send(&alice, 17, "bob", "message 17"));
+    assert!(refused.contains("SendIdReused"), "{refused}");
+}
+
+#[test]
+fn groups_behind_a_damaged_one_in_the_journal_are_saved() {
+    let directory = tempfile::tempdir().unwrap();
+    let (from, to) = (directory.path().join("data"), directory.path().join("out"));
+    {
+        let config = super::super::EngineConfig { segment_bytes: 1 << 20, ..super::tiny(&from) };
+        let world = super::World::around(std::sync::Arc::new(super::Engine::open(&config).unwrap()));
+        let alice = world.attach("alice", "phone");
+        world.attach("bob", "phone");
+        for id in 1..=20 {
+            world.acked(&alice, id, "bob", &format!("message {id}"));
+        }
+    }
+    let segment = from.join("journal/0.segment");
+    let mut bytes = fs::read(&segment).unwrap();
+    // Groups: the app, two logins, and then a message each.
+    let tenth = (0..12).fold(layout::FIRST_RECORD, |record, _| layout::ends(&bytes, record).1);
+    bytes[tenth + 30] ^= 1;
+    fs::write(&segment, &bytes).unwrap();
+    let error = tools::verify(&from, 7, &mut |_| {}).unwrap_err();
+    assert!(error.is_damage(), "{error}");
+
+    let salvaged = salvage(&from, &to);
+    assert!(salvaged.damage[0].contains(&format!("bytes {tenth} to")), "{:?}", salvaged.damage);
+    let world = world(&to);
+    let bob = world.inbox(&world.attach("bob", "phone"));
+    assert_eq!(bob.len(), 19, "{bob:?}");
+    assert!(bob[8].ends_with("message 9") && bob[9].ends_with("message 11"), "{bob:?}");
+    let lost = salvaged.losses.iter().find(|loss| loss.user.as_deref() == Some("bob")).expect("bob's");
+    assert_eq!((lost.messages, &lost.positions[..]), (1, &[(10, 10)][..]));
+}
+
+#[test]
+fn without_sleds_files_what_the_journal_has_is_saved() {
+    for damage in ["missing", "garbled"] {
+        let directory = tempfile::tempdir().unwrap();
+        let (from, to) = (directory.path().join("data"), directory.path().join("out"));
+        written(&from);
+        if damage == "missing" {
+            fs::remove_dir_all(from.join("sled")).unwrap();
+        } else {
+            let mut bytes = fs::read(from.join("sled/db")).unwrap();
+            bytes.iter_mut().step_by(97).for_each(|byte| *byte ^= 0x55);
+            fs::write(from.join("sled/db"), bytes).unwrap();
+        }
+        let salvaged = salvage(&from, &to);
+        assert!(salvaged.damage.iter().any(|what| what.contains("sled")), "{damage}: {salvaged:?}");
+        let mut world = world(&to);
+        // The name of the app was in the first segment, which is used again since.
+        world.app = AppId(1);
+        assert!(world.apps().iter().any(|(id, name, _)| (*id, name.as_str()) == (1, "app-1")));
+        let alice = world.attach("alice", "phone");
+        let inbox = world.inbox(&alice);
+        assert!(inbox.last().is_some_and(|last| last.ends_with("carol>alice an answer")), "{inbox:?}");
+    }
+}
+
+#[test]
+fn a_segment_whose_head_is_lost_is_read_by_what_the_one_before_says() {
+    let directory = tempfile::tempdir().unwrap();
+    let (from, to) = (directory.path().join("data"), directory.path().join("out"));
+    let before = written(&from);
+    // The newest segment: what is in it is nowhere else.
+    let newest = fs::read_dir(from.join("journal")).unwrap().map(|entry| entry.unwrap().path());
+    let number = |path: &std::path::PathBuf| u64::from_le_bytes(*fs::read(path).unwrap()[16..].first_chunk().unwrap());
+    let newest = newest.max_by_key(number).unwrap();
+    let mut bytes = fs::read(&newest).unwrap();
+    bytes[20] ^= 1;
+    fs::write(&newest, bytes).unwrap();
+    let salvaged = salvage(&from, &to);
+    assert!(salvaged.damage.iter().any(|what| what.contains("its head is not")), "{salvaged:?}");
+    assert_eq!(inboxes(&to), before);
+}

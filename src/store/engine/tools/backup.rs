@@ -1,0 +1,133 @@
+//! A copy of a store, taken while it works.
+//!
+//! Rows are copied from sled while the spill goes on writing there, so the copy may have some of a change and lack the
+//! rest. Therefore the journal's segments are kept that are spilled meanwhile, and the one that is being filled at the end:
+//! their changes are absolute, so that replaying all of them over the rows ends in the state at the end of the last one.
+//! The backup is a data directory: opening it replays them.
+
+use std::path::Path;
+use std::sync::{Arc, PoisonError};
+
+use serde::{Deserialize, Serialize};
+
+use super::fresh::{Fresh, PROGRESS_ROWS};
+use super::staging::Staging;
+use super::{ToolError, bytes_in, is_sound, open};
+use crate::store::StoreError;
+use crate::store::engine::Engine;
+use crate::store::engine::directory::{Directory, failed};
+use crate::store::engine::disk::Disk;
+use crate::store::engine::files::{Files, SystemFiles};
+use crate::store::engine::journal::{Copies, Segments};
+use crate::store::engine::keys;
+use crate::store::engine::rows::{Number, corrupt, seal, unseal};
+
+/// What a backup has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackedUp {
+    /// Rows that were copied.
+    pub rows: u64,
+    /// Segments of the journal that go with them.
+    pub segments: u32,
+    /// Bytes in all.
+    pub bytes: u64,
+}
+
+/// Backs up a store that nobody uses to a directory that does not exist.
+///
+/// # Errors
+/// As [`Engine::back_up`].
+pub fn back_up(path: &Path, to: &Path, salt: u64, progress: &mut dyn FnMut(u64)) -> Result<BackedUp, ToolError> {
+    open(path, salt)?.back_up(to, progress)
+}
+
+impl Engine {
+    /// Backs up the store to a directory that does not exist; commits and reads go on. Everything that was durable when
+    /// this was called is in it, and perhaps more. Blocks; `progress` is told the rows copied, now and then.
+    ///
+    /// # Errors
+    /// [`ToolError`]; no backup is there then. One at a time can be made.
+    pub fn back_up(&self, to: &Path, progress: &mut dyn FnMut(u64)) -> Result<BackedUp, ToolError> {
+        let (shared, segments, disk) = {
+            let spilling = self.spilling.read().unwrap_or_else(PoisonError::into_inner);
+            let open = spilling.as_ref().ok_or(StoreError::Closed)?;
+            (Arc::clone(&open.shared), Arc::clone(&open.segments), Arc::clone(&open.disk))
+        };
+        let files = &SystemFiles;
+        let data = disk.path().parent().map(Path::to_owned).unwrap_or_default();
+        let is_inside = std::path::absolute(to).ok().zip(std::path::absolute(&data).ok());
+        if is_inside.is_some_and(|(to, data)| to.starts_with(data)) {
+            let what = "is inside the data directory; put the backup elsewhere, best on another disk";
+            return Err(ToolError::Refused(format!("{} {what}", to.display())));
+        }
+        let staging = Staging::begin(files, to)?;
+        let directory = Directory::open(files, staging.path())?;
+        let journal = directory.journal();
+        files.make_directory(&journal).map_err(|error| failed(&journal, &error))?;
+        if !segments.begin_copies(&journal) {
+            return Err(ToolError::Refused("a backup is being made already; wait for its end".into()));
+        }
+        let copying = Copying(Some(&segments));
+
+        let fresh = Fresh::create(&directory.sled())?;
+        let rows = copy_rows(&disk, &segments, &fresh, progress)?;
+        segments.wait_for(shared.end_segment()?)?;
+        let (spilled, segments) = copying.end()?.finish(files)?;
+        forget_names(&fresh)?;
+        fresh.write(&keys::spilled(), &seal(&keys::spilled(), &Number(spilled)))?;
+        fresh.close(files)?;
+        staging.take_along(&data)?;
+        drop(directory);
+        let bytes = bytes_in(staging.path()).1;
+        staging.finish()?;
+        Ok(BackedUp { rows, segments, bytes })
+    }
+}
+
+/// Whatever ends a backup, segments are no longer copied.
+struct Copying<'a>(Option<&'a Segments>);
+
+impl Copying<'_> {
+    fn end(mut self) -> Result<Copies, StoreError> {
+        // What begins now is another's.
+        self.0.take().and_then(Segments::end_copies).ok_or(StoreError::Closed)
+    }
+}
+
+impl Drop for Copying<'_> {
+    fn drop(&mut self) {
+        self.0.map(Segments::end_copies);
+    }
+}
+
+fn copy_rows(disk: &Disk, segments: &Segments, fresh: &Fresh, progress: &mut dyn FnMut(u64)) -> Result<u64, ToolError> {
+    let mut rows = 0;
+    for row in disk.scan_all() {
+        let (key, value) = row?;
+        if !is_sound(&key, &value) {
+            return Err(corrupt(&key).into());
+        }
+        fresh.write(&key, &value)?;
+        rows += 1;
+        if rows % PROGRESS_ROWS == 0 {
+            progress(rows);
+            if segments.is_closing() {
+                return Err(StoreError::Closed.into());
+            }
+        }
+    }
+    Ok(rows)
+}
+
+/// A name whose user was made or removed while rows were copied: the segments make it again if there is such a user.
+fn forget_names(fresh: &Fresh) -> Result<(), StoreError> {
+    for row in fresh.with_prefix(&keys::all_user_names()) {
+        let (key, value) = row?;
+        let Number(user) = unseal(&key, bytes::Bytes::copy_from_slice(&value))?;
+        let app = keys::app_of(&key).ok_or_else(|| corrupt(&key))?;
+        if !fresh.has(&keys::user(app, crate::ids::UserId(user)))? {
+            fresh.remove(&key)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,63 @@
+//! Gives back the space that sled's files never do: live rows go to new files, which take the place of the old ones.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use super::fresh::{Fresh, PROGRESS_ROWS};
+use super::{ToolError, bytes_in, config, is_sound, open};
+use crate::store::engine::directory::Directory;
+use crate::store::engine::disk::Disk;
+use crate::store::engine::files::{Files, SystemFiles};
+use crate::store::engine::rows::corrupt;
+
+/// What compacting has brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Compacted {
+    /// Rows there are.
+    pub rows: u64,
+    /// Bytes of sled's files before.
+    pub before_bytes: u64,
+    /// Bytes of sled's files now.
+    pub after_bytes: u64,
+}
+
+/// Copies all rows of a store that nobody uses to new files, which take the place of the old ones at once: a crash at any
+/// moment leaves the old or the new. Takes as much free space as the live rows need. `progress` is told the rows copied.
+///
+/// # Errors
+/// [`ToolError`]; the store is as it was. [`crate::store::StoreError::Corrupt`] when a row is not what was written.
+pub fn compact(path: &Path, salt: u64, progress: &mut dyn FnMut(u64)) -> Result<Compacted, ToolError> {
+    compact_with(Arc::new(SystemFiles), path, salt, progress)
+}
+
+pub(in crate::store::engine) fn compact_with(
+    files: Arc<dyn Files>,
+    path: &Path,
+    salt: u64,
+    progress: &mut dyn FnMut(u64),
+) -> Result<Compacted, ToolError> {
+    let before_bytes = bytes_in(&path.join("sled")).1;
+    // What the journal says is dead need not be copied.
+    open(path, salt)?.checkpoint()?;
+    let directory = Directory::open(&*files, path)?;
+    let nursery = directory.nursery(&*files)?;
+    let disk = Disk::open(Arc::clone(&files), directory, config(path, salt)?.cache_bytes / 2)?;
+    let fresh = Fresh::create(&nursery)?;
+    let mut rows = 0;
+    for row in disk.scan_all() {
+        let (key, value) = row?;
+        if !is_sound(&key, &value) {
+            return Err(corrupt(&key).into());
+        }
+        fresh.write(&key, &value)?;
+        rows += 1;
+        if rows % PROGRESS_ROWS == 0 {
+            progress(rows);
+        }
+    }
+    fresh.close(&*files)?;
+    disk.close()?.exchange(&*files, &nursery)?;
+    Ok(Compacted { rows, before_bytes, after_bytes: bytes_in(&path.join("sled")).1 })
+}
