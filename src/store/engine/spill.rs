@@ -157,8 +157,7 @@ pub(super) fn write(disk: &Disk, spill: Spill) -> Result<(), StoreError> {
     for (from, end) in spill.ranges {
         disk.clear(&from, &end)?;
     }
-    // Backwards: whoever reads meanwhile finds the pieces of a message as soon as its entry.
-    for (key, value) in spill.rows.into_iter().rev() {
+    for (key, value) in spill.rows {
         disk.write(&key, value.as_deref())?;
     }
     for (key, group, Answers(mut answers)) in spill.answers {
