@@ -33,42 +33,30 @@ pub(super) enum Table {
 impl Table {
     /// The table that a key is of.
     pub(super) fn of(key: &[u8]) -> Option<Table> {
-        Some(match key.first()? {
-            1 => Table::AppName,
-            2 => Table::App,
-            3 => Table::UserName,
-            4 => Table::User,
-            5 => Table::Answers,
-            6 => Table::Conversation,
-            7 => Table::Direct,
-            8 => Table::Piece,
-            9 => Table::Chunk,
-            10 => Table::Newest,
-            11 => Table::Spilled,
-            _ => return None,
-        })
+        let first = key.first()?;
+        TABLES.iter().find(|(table, _)| *table as u8 == *first).map(|(table, _)| *table)
     }
 }
 
 /// What each table is called, for people.
-pub(super) const TABLES: [(u8, &str); 12] = [
-    (Table::AppName as u8, "app names"),
-    (Table::App as u8, "apps"),
-    (Table::UserName as u8, "user names"),
-    (Table::User as u8, "users"),
-    (Table::Answers as u8, "answers"),
-    (Table::Conversation as u8, "conversations"),
-    (Table::Direct as u8, "direct conversations"),
-    (Table::Chunk as u8, "inboxes"),
-    (Table::Piece as u8, "large messages"),
-    (Table::Newest as u8, "newest receipts"),
-    (Table::Spilled as u8, "spilled"),
-    (Table::End as u8, "ends of inboxes"),
+pub(super) const TABLES: [(Table, &str); 12] = [
+    (Table::AppName, "app names"),
+    (Table::App, "apps"),
+    (Table::UserName, "user names"),
+    (Table::User, "users"),
+    (Table::Answers, "answers"),
+    (Table::Conversation, "conversations"),
+    (Table::Direct, "direct conversations"),
+    (Table::Chunk, "inboxes"),
+    (Table::Piece, "large messages"),
+    (Table::Newest, "newest receipts"),
+    (Table::Spilled, "spilled"),
+    (Table::End, "ends of inboxes"),
 ];
 
 /// The table that a key is of.
 pub(super) fn table_of(key: &[u8]) -> &'static str {
-    TABLES.iter().find(|(table, _)| key.first() == Some(table)).map_or("no table", |(_, name)| name)
+    TABLES.iter().find(|(table, _)| key.first() == Some(&(*table as u8))).map_or("no table", |(_, name)| name)
 }
 
 /// Answers in one row.

@@ -75,7 +75,7 @@ pub fn stats(path: &Path, salt: u64, progress: &mut dyn FnMut(u64)) -> Result<St
     drop(disk);
     drop(engine);
     let row_bytes = tables.values().map(|(_, bytes)| bytes).sum();
-    let name = |table: u8| keys::TABLES.iter().find(|(number, _)| *number == table).map_or("unknown", |(_, name)| name);
+    let name = |table: u8| keys::table_of(&[table]);
     let named =
         |((app, table), (rows, bytes))| Table { app: names.get(&app).cloned(), table: name(table), rows, bytes };
     let tables = tables.into_iter().map(named).collect();

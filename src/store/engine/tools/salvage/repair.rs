@@ -139,7 +139,8 @@ impl Repair<'_> {
     fn remove_strays(&mut self) -> Result<(), StoreError> {
         let app = self.app;
         let mut nobody = BTreeSet::new();
-        for prefix in [keys::chunks(app), keys::pieces(app), keys::all_newest(app), keys::all_answers(app)] {
+        let owned = [keys::chunks, keys::ends, keys::pieces, keys::all_newest, keys::all_answers];
+        for prefix in owned.map(|prefix| prefix(app)) {
             for row in self.disk.scan(&prefix, &keys::after_prefix(prefix.clone())) {
                 let (key, _) = row?;
                 let owner = keys::user_of(&key);

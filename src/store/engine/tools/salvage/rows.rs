@@ -151,7 +151,7 @@ fn read(
 
 /// A row that is not what was written, for a person.
 fn describe(key: &[u8]) -> String {
-    let table = keys::TABLES.iter().find(|(number, _)| Some(number) == key.first()).map_or("unknown", |(_, name)| name);
+    let table = keys::table_of(key);
     let app = keys::app_of(key).map_or(0, |app| app.0);
     let hex = data_encoding::HEXLOWER.encode(key);
     format!("the row {hex} (table {table}, app {app}) is not what was written")
