@@ -7,7 +7,7 @@
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -31,6 +31,8 @@ pub(super) struct Disk {
     data: File,
     directory: Directory,
     files: Arc<dyn Files>,
+    /// Whoever has it sees all rows of one object as of one moment.
+    alone: Mutex<()>,
 }
 
 impl Disk {
@@ -52,7 +54,7 @@ impl Disk {
         files.settle(&data).map_err(|error| failed(&path, &error))?;
         let (database, tree) = open_database(&directory.sled(), cache_bytes)?;
         directory.sync(&*files)?;
-        Ok(Disk { tree, database, data, directory, files })
+        Ok(Disk { tree, database, data, directory, files, alone: Mutex::new(()) })
     }
 
     /// Closes sled's files and keeps the directory.
@@ -60,7 +62,7 @@ impl Disk {
     /// # Errors
     /// [`StoreError::Io`] when sled does not let go of them.
     pub(super) fn close(self) -> Result<Directory, StoreError> {
-        let Disk { tree, database, data, directory, files } = self;
+        let Disk { tree, database, data, directory, files, alone: _ } = self;
         drop((tree, database, data));
         wait_until_closed(&*files, &directory.sled())?;
         Ok(directory)
@@ -74,6 +76,11 @@ impl Disk {
     /// Where sled's files are.
     pub(super) fn path(&self) -> PathBuf {
         self.directory.sled()
+    }
+
+    /// Keeps others from writing the rows of an object meanwhile.
+    pub(super) fn alone(&self) -> MutexGuard<'_, ()> {
+        self.alone.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The row under a key.

@@ -59,6 +59,9 @@ pub(super) fn table_of(key: &[u8]) -> &'static str {
     TABLES.iter().find(|(table, _)| key.first() == Some(&(*table as u8))).map_or("no table", |(_, name)| name)
 }
 
+/// Bytes that tell whose a row is: table, app, user.
+pub(super) const OWNED_PREFIX_BYTES: usize = 13;
+
 /// Answers in one row.
 pub(super) const ANSWERS_A_ROW: u64 = 16;
 

@@ -147,6 +147,7 @@ impl Spiller {
 
 /// Does in sled what is to be done for one object; not on stable storage yet.
 pub(super) fn write(disk: &Disk, spill: Spill) -> Result<(), StoreError> {
+    let _alone = disk.alone();
     if let Some((app, user)) = spill.nameless {
         forget_name(disk, app, user)?;
     }

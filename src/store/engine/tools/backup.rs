@@ -8,6 +8,7 @@
 use std::path::Path;
 use std::sync::{Arc, PoisonError};
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::fresh::{Fresh, PROGRESS_ROWS};
@@ -21,6 +22,9 @@ use crate::store::engine::files::{Files, SystemFiles};
 use crate::store::engine::journal::{Copies, Segments};
 use crate::store::engine::keys;
 use crate::store::engine::rows::{Number, corrupt, seal, unseal};
+
+/// Rows taken while the spill waits, apart from a long inbox.
+const ROWS_AT_ONCE: usize = 256;
 
 /// What a backup has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -102,28 +106,47 @@ impl Drop for Copying<'_> {
 
 fn copy_rows(disk: &Disk, segments: &Segments, fresh: &Fresh, progress: &mut dyn FnMut(u64)) -> Result<u64, ToolError> {
     let mut rows = 0;
-    for row in disk.scan_all() {
-        let (key, value) = row?;
-        if !is_sound(&key, &value) {
-            return Err(corrupt(&key).into());
-        }
-        fresh.write(&key, &value)?;
-        rows += 1;
-        if rows % PROGRESS_ROWS == 0 {
-            progress(rows);
-            if segments.is_closing() {
-                return Err(StoreError::Closed.into());
+    let mut from = Vec::new();
+    loop {
+        let taken = take_rows(disk, &from)?;
+        let Some((last, _)) = taken.last() else { return Ok(rows) };
+        from = keys::after(last.to_vec());
+        for (key, value) in taken {
+            if !is_sound(&key, &value) {
+                return Err(corrupt(&key).into());
+            }
+            fresh.write(&key, &value)?;
+            rows += 1;
+            if rows % PROGRESS_ROWS == 0 {
+                progress(rows);
             }
         }
+        if segments.is_closing() {
+            return Err(StoreError::Closed.into());
+        }
     }
-    Ok(rows)
+}
+
+/// The next rows, of one moment; those of one inbox together, since each says where the one before it ends.
+fn take_rows(disk: &Disk, from: &[u8]) -> Result<Vec<(Bytes, Bytes)>, StoreError> {
+    let _alone = disk.alone();
+    let mut taken: Vec<(Bytes, Bytes)> = Vec::new();
+    for row in disk.scan(from, &[u8::MAX]) {
+        let (key, value) = row?;
+        let inbox = |key: &[u8]| key.get(..keys::OWNED_PREFIX_BYTES).map(<[u8]>::to_vec);
+        if taken.len() >= ROWS_AT_ONCE && taken.last().is_none_or(|(last, _)| inbox(last) != inbox(&key)) {
+            break;
+        }
+        taken.push((key, value));
+    }
+    Ok(taken)
 }
 
 /// A name whose user was made or removed while rows were copied: the segments make it again if there is such a user.
 fn forget_names(fresh: &Fresh) -> Result<(), StoreError> {
     for row in fresh.with_prefix(&keys::all_user_names()) {
         let (key, value) = row?;
-        let Number(user) = unseal(&key, bytes::Bytes::copy_from_slice(&value))?;
+        let Number(user) = unseal(&key, Bytes::copy_from_slice(&value))?;
         let app = keys::app_of(&key).ok_or_else(|| corrupt(&key))?;
         if !fresh.has(&keys::user(app, crate::ids::UserId(user)))? {
             fresh.remove(&key)?;
