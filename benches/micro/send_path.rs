@@ -39,6 +39,10 @@ fn main() -> ExitCode {
         "bare" => Arc::new(Bare::default()),
         "engine" => Arc::new(
             Engine::open(&EngineConfig {
+                // Room for a long run, and little to prepare before it.
+                segment_bytes: 8 << 20,
+                segments: 2,
+                queue_bytes: 1 << 20,
                 around_completions: Some(Around { before: wakes::hold, after: wakes::release }),
                 ..EngineConfig::new(directory.path())
             })
