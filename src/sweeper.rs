@@ -29,13 +29,18 @@ pub struct Sweeper {
     pub retention: Duration,
 }
 
+/// How much faster than time passes the wall clock may run before it is not believed.
+const BELIEVED_LEAP: Duration = Duration::from_secs(60 * 60);
+
 impl Sweeper {
     /// Sweeps at once and then every `pause`, until `stop`.
     pub async fn run(self, pause: Duration, stop: CancellationToken) {
+        let started = (self.clock.wall_ms(), self.clock.elapsed());
         loop {
+            let now = self.now(started);
             for tenant in self.tenants.all() {
                 tokio::select! {
-                    () = self.sweep(tenant.id) => {}
+                    () = self.sweep(tenant.id, now) => {}
                     () = stop.cancelled() => return,
                 }
             }
@@ -46,10 +51,21 @@ impl Sweeper {
         }
     }
 
-    /// Sweeps every user of an app, a slice at a time.
-    async fn sweep(&self, app: AppId) {
+    /// The wall clock's milliseconds, unless it has leapt since the start: then a message would expire before its time.
+    fn now(&self, (wall_ms, elapsed): (u64, Duration)) -> u64 {
+        let passed = self.clock.elapsed().saturating_sub(elapsed) + BELIEVED_LEAP;
+        let latest = wall_ms.saturating_add(u64::try_from(passed.as_millis()).unwrap_or(u64::MAX));
+        let now = self.clock.wall_ms();
+        if now > latest {
+            tracing::warn!(leap_ms = now - latest, "the wall clock has leapt: nothing expires before its time");
+        }
+        now.min(latest)
+    }
+
+    /// Sweeps every user of an app, a slice at a time. `now`: in milliseconds since 1970.
+    async fn sweep(&self, app: AppId, now: u64) {
         let kept_ms = u64::try_from(self.retention.as_millis()).unwrap_or(u64::MAX);
-        let before = self.clock.wall_ms().saturating_sub(kept_ms);
+        let before = now.saturating_sub(kept_ms);
         let mut after = UserId(0);
         loop {
             let connected = self.hub.devices(app);

@@ -30,11 +30,12 @@ pub fn release() {
 
 /// Wakes whoever waits there, now or when this thread lets go.
 pub(super) fn wake(waiting: &AtomicWaker) {
-    HELD.with_borrow_mut(|held| match held {
+    if HELD.with_borrow(Option::is_none) {
+        waiting.wake();
+    } else if let Some(waker) = waiting.take() {
         // A second wake-up finds nobody waiting any more.
-        Some(held) => held.extend(waiting.take()),
-        None => waiting.wake(),
-    });
+        HELD.with_borrow_mut(|held| held.get_or_insert_default().push(waker));
+    }
 }
 
 #[cfg(test)]

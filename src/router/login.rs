@@ -10,8 +10,8 @@ use postrider_protocol::limits::{PUBLIC_KEY_BYTES, SIGNATURE_BYTES};
 use postrider_protocol::session::server::{Hello, Method};
 
 use super::{Peer, Router, store_failed};
-use crate::hub::Outbox;
-use crate::ids::{DeviceId, Position};
+use crate::hub::{Hub, Outbox};
+use crate::ids::{AppId, DeviceId, Position, UserId};
 use crate::store::{Admission, Attach, Attached, Operation, Outcome, StoreError};
 use crate::tenant::proof::{self, Binding};
 use crate::tenant::{Tenant, code};
@@ -113,24 +113,53 @@ impl Router {
                 publisher.publish(&committed.published);
                 committed.outcomes.into_iter().next()
             });
-            if let Ok(Some(Outcome::Attached(attached))) = &outcome {
-                hub.join(app, attached.user, attached.device, Arc::clone(&seat));
-                seat.attach(attached.cursor, attached.head, hello.window);
-            }
-            // Whoever waited may have gone; then the seat is given up again.
-            if let Err(Ok(Some(Outcome::Attached(attached)))) = answer.send(outcome) {
-                hub.leave(app, attached.user, &seat);
-            }
+            let held = match &outcome {
+                Ok(Some(Outcome::Attached(attached))) => {
+                    hub.join(app, attached.user, attached.device, Arc::clone(&seat));
+                    seat.attach(attached.cursor, attached.head, hello.window);
+                    Some(Held { hub, app, user: attached.user, outbox: Some(seat) })
+                }
+                _ => None,
+            };
+            drop(answer.send((outcome, held)));
         };
         self.store.commit(vec![Operation::Attach(attach)], Box::new(done)).await;
-        match wait.await.unwrap_or(Err(StoreError::Closed)) {
+        let (outcome, held) = wait.await.unwrap_or((Err(StoreError::Closed), None));
+        match outcome {
             Ok(Some(Outcome::Attached(attached))) => {
+                if let Some(held) = held {
+                    held.keep();
+                }
                 let (user, device) = (attached.user, attached.device);
                 Ok((Peer { tenant, user, name: hello.user, device, outbox }, attached))
             }
             Ok(Some(Outcome::Refused(code))) => Err(code.into()),
             Ok(_) => Err(ErrorCode::Internal.into()),
             Err(error) => Err(store_failed(&error)),
+        }
+    }
+}
+
+/// A seat that nobody sits on yet. Whoever waited for the login may have gone meanwhile, even when the answer was already
+/// on its way; then the seat is given up.
+struct Held {
+    hub: Arc<Hub>,
+    app: AppId,
+    user: UserId,
+    outbox: Option<Arc<Outbox>>,
+}
+
+impl Held {
+    /// The connection is there and gives the seat up itself.
+    fn keep(mut self) {
+        self.outbox = None;
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if let Some(outbox) = self.outbox.take() {
+            self.hub.leave(self.app, self.user, &outbox);
         }
     }
 }

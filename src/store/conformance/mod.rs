@@ -82,6 +82,7 @@ checks! {
         an_inbox_without_devices_waits_for_the_next_one,
         a_silent_device_expires_unless_it_is_connected,
         old_messages_expire_and_are_told,
+        a_note_to_oneself_that_expires_is_told,
         old_messages_that_some_device_took_expire_without_a_word,
         old_messages_of_a_user_without_devices_are_told_to_the_sender_only,
         a_sweep_goes_on_where_it_stopped;

@@ -128,3 +128,13 @@ pub fn a_sweep_goes_on_where_it_stopped(world: &mut World) {
     let elsewhere = Sweep { app: crate::ids::AppId(5), after: UserId(0), limit: 5, before: 5_000, connected: vec![] };
     assert_eq!(world.outcome(Operation::Sweep(elsewhere)), swept(0, 0));
 }
+
+pub fn a_note_to_oneself_that_expires_is_told(world: &mut World) {
+    let alice = world.attach("alice", "phone");
+    world.acked(&alice, 1, "alice", "do not forget");
+    world.now = 2_000;
+    let (outcome, _) = world.step(world.sweeping(2_000, &[alice.device]));
+    assert_eq!(outcome, swept(0, 1));
+    world.restart();
+    assert_eq!(world.inbox(&alice), ["2 1.1 alice expired"]);
+}

@@ -136,7 +136,11 @@ impl Deciding<'_> {
     /// Messages that no device of `user` took, told to their senders and to the user's own devices.
     fn tell_expired(&mut self, user: UserId, lost: &[(Position, Facts)]) {
         let mut highest: BTreeMap<ConversationId, Seq> = BTreeMap::new();
-        for (_, facts) in lost.iter().filter(|(_, facts)| facts.sender != user) {
+        // A copy of one's own message is nobody's loss; a note to oneself is.
+        let is_to_user = |facts: &Facts| {
+            facts.sender != user || self.app.conversations[&facts.conversation].other(user) == Some(user)
+        };
+        for (_, facts) in lost.iter().filter(|(_, facts)| is_to_user(facts)) {
             highest.insert(facts.conversation, facts.seq);
         }
         for (id, seq) in highest {
@@ -144,7 +148,7 @@ impl Deciding<'_> {
             let entry = Entry { origin: DeviceId(0), item: Item::Expired(receipt), message: None };
             let other = self.app.conversations[&id].other(user).expect("who got a message is a member");
             self.append(other, entry.clone());
-            if !self.app.user(user).devices.is_empty() {
+            if other != user && !self.app.user(user).devices.is_empty() {
                 self.append(user, entry);
             }
         }

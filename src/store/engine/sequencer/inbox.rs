@@ -82,16 +82,23 @@ impl Deciding<'_> {
     /// Tells senders, and the user's own devices, that `lost` was taken by no device of `user`.
     pub(super) fn tell_expired(&mut self, user: At, lost: &[(Position, MessageFacts)]) -> Result<(), StoreError> {
         let id = self.user_id(user);
-        let mut highest: BTreeMap<ConversationId, Seq> = BTreeMap::new();
-        for (_, message) in lost.iter().filter(|(_, message)| message.sender != id) {
-            highest.insert(message.conversation, message.seq);
+        let mut highest: BTreeMap<ConversationId, MessageFacts> = BTreeMap::new();
+        for (_, message) in lost {
+            let known = highest.entry(message.conversation).or_insert(*message);
+            if message.sender != id || known.sender == id {
+                *known = *message;
+            }
         }
         let has_devices = !self.state.user(user).row.devices.is_empty();
-        for (conversation, seq) in highest {
+        for (conversation, MessageFacts { seq, sender, .. }) in highest {
             let other = self.other_member(conversation, id)?;
-            let other = self.state.find_user(self.app, other)?;
-            self.tell(other, DeviceId(0), ReceiptKind::Expired, conversation, user, seq)?;
-            if has_devices {
+            // A copy of one's own message is nobody's loss; a note to oneself is.
+            if sender == id && other != id {
+                continue;
+            }
+            let told = self.state.find_user(self.app, other)?;
+            self.tell(told, DeviceId(0), ReceiptKind::Expired, conversation, user, seq)?;
+            if has_devices && other != id {
                 self.tell(Some(user), DeviceId(0), ReceiptKind::Expired, conversation, user, seq)?;
             }
         }
