@@ -2,7 +2,9 @@
 //! model checker's in their stead.
 
 pub use std::sync::atomic::{AtomicUsize, Ordering};
-pub use std::sync::{Mutex, MutexGuard};
+pub use std::sync::{Condvar, Mutex, MutexGuard};
 
 pub use dashmap::DashMap;
 pub use futures_util::task::AtomicWaker;
+pub use tokio::sync::Notify;
+pub use tokio::sync::futures::Notified;

@@ -12,7 +12,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("clock", &[]),
     ("sync", &[]),
     ("tenant", &["ids"]),
-    ("store", &["ids"]),
+    ("store", &["ids", "sync"]),
     ("hub", &["ids", "sync"]),
     ("bus", &["ids"]),
     ("router", &["ids", "clock", "tenant", "store", "hub", "bus"]),

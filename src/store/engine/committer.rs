@@ -11,28 +11,29 @@
 //! - After a failed write or sync nothing is tried again: what was decided and all that comes gets the error. A store that
 //!   serves after a failure answers what needs no change and rests on durable groups alone.
 //! - A full disk closes the gate, and is told; it opens by itself.
+//!
+//! # Layout
+//! - this file: what is decided, made durable and answered
+//! - `queue`: how those who decide hand it to the thread
 
+mod queue;
+
+use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
 
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, TryAcquireError, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, watch};
 
+use self::queue::{Gate, Hands, Queue, Terms, Way};
 use super::Around;
 use super::journal::{Journal, Room};
 use super::sequencer;
 use super::state::{At, State};
 use crate::store::{Batch, Committed, Completion, Health, Operation, Outcome, StoreError};
+use crate::sync::MutexGuard;
 
 /// What an operation weighs in the queue beside its content, in bytes: at least what it takes in the journal.
 const OPERATION_BYTES: usize = 512;
-
-/// How long what nobody waits for may stay in memory: it goes with the next group, or after this.
-const LAZY_PAUSE: Duration = Duration::from_millis(5);
-
-/// How often is looked whether there is room again, if nobody tells.
-const GATE_PAUSE: Duration = Duration::from_millis(500);
 
 /// The way to the committer. Dropping it stops the thread after what was taken.
 pub(super) struct Committer {
@@ -46,51 +47,33 @@ pub(super) struct Committer {
 
 /// What committers, readers and the spill share.
 pub(super) struct Shared {
-    core: Mutex<Core>,
-    /// Wakes the thread.
-    wake: Condvar,
-    /// Tells those who wait at the gate.
-    opened: Notify,
+    queue: Queue<Commits>,
     /// Tells everybody how it is.
     health: watch::Sender<Health>,
     serves_after_failure: bool,
 }
 
-/// The state, and what is on its way to the disk.
-pub(super) struct Core {
-    pub state: State,
-    waiting: Vec<Waiting>,
-    /// Whether somebody waits who must not wait longer than it takes.
-    urgent: bool,
-    gate: Gate,
-    /// Whether the thread sleeps and must be woken.
-    asleep: bool,
-    /// Somebody saw that there may be room again.
-    look_at_gate: bool,
-    closed: bool,
-    failure: Option<StoreError>,
-    /// All groups up to this one are durable.
-    durable: u64,
-    /// Who wants the segment to end, and to know its number.
-    end_segment: Vec<SyncSender<Result<u64, StoreError>>>,
+/// What the queue is of.
+pub(super) enum Commits {}
+
+impl Terms for Commits {
+    type State = State;
+    type Waiting = Waiting;
+    type Ending = SyncSender<Result<u64, StoreError>>;
+    type Failure = StoreError;
 }
 
-struct Waiting {
+/// The state, and what is on its way to the disk.
+pub(super) type Core = queue::Core<Commits>;
+
+/// A completion, and what it is to be called with once that is durable.
+pub(super) struct Waiting {
     done: Done,
     result: Result<Committed, StoreError>,
     /// Whether the result holds although the store has failed.
     stands: bool,
     /// Held, never read: dropping it makes room.
     _room: Option<OwnedSemaphorePermit>,
-}
-
-/// Whether something may be decided.
-#[derive(Clone)]
-enum Gate {
-    Open,
-    /// The spill has fallen behind.
-    Behind,
-    Full(String),
 }
 
 /// A completion that is called in any case: whatever drops it uncalled, it tells that the store is closed.
@@ -154,7 +137,7 @@ impl Committer {
     pub(super) async fn submit(&self, batch: Batch, mut done: Done) {
         let Ok(mut room) = Arc::clone(&self.room).acquire_many_owned(self.weight(&batch)).await else { return };
         loop {
-            let opened = self.shared.opened.notified();
+            let opened = self.shared.queue.opened();
             match self.shared.decide(&batch, done, room) {
                 Ok(()) => return,
                 Err(back) => (done, room) = back,
@@ -165,7 +148,7 @@ impl Committer {
 
     /// Finishes what was taken and refuses the rest; returns when the thread is at its end.
     pub(super) async fn close(&self) {
-        self.shared.close();
+        self.shared.queue.close();
         self.room.close();
         // An error says that the thread is gone without a word, which is an end too.
         let _ = self.ended.clone().wait_for(|ended| *ended).await;
@@ -182,7 +165,7 @@ impl Committer {
 
 impl Drop for Committer {
     fn drop(&mut self) {
-        self.shared.close();
+        self.shared.queue.close();
         let Some(thread) = self.thread.take() else { return };
         // The last handle of a store may be dropped by a completion, on the thread itself.
         if thread.thread().id() != thread::current().id() {
@@ -195,24 +178,12 @@ impl Shared {
     pub(super) fn new(state: State, serves_after_failure: bool) -> Shared {
         // What was replayed is on stable storage.
         let durable = state.group_number() - 1;
-        let core = Core {
-            state,
-            waiting: Vec::new(),
-            urgent: false,
-            gate: Gate::Open,
-            asleep: false,
-            look_at_gate: true,
-            closed: false,
-            failure: None,
-            durable,
-            end_segment: Vec::new(),
-        };
         let (health, _) = watch::channel(Health::Writing);
-        Shared { core: Mutex::new(core), wake: Condvar::new(), opened: Notify::new(), health, serves_after_failure }
+        Shared { queue: Queue::new(state, durable), health, serves_after_failure }
     }
 
     pub(super) fn core(&self) -> MutexGuard<'_, Core> {
-        self.core.lock().unwrap_or_else(PoisonError::into_inner)
+        self.queue.core()
     }
 
     /// Decides a batch; gives back what waits for it when the gate is closed.
@@ -223,23 +194,23 @@ impl Shared {
         room: OwnedSemaphorePermit,
     ) -> Result<(), (Done, OwnedSemaphorePermit)> {
         let mut core = self.core();
-        if core.closed {
-            drop(core);
-            drop(done);
-            return Ok(());
-        }
         let mut stands = false;
-        let result = match (&core.failure, &core.gate) {
-            (Some(failure), _) if self.serves_after_failure => {
+        let result = match core.way() {
+            Way::Closed => {
+                drop(core);
+                drop(done);
+                return Ok(());
+            }
+            Way::Failed(failure) if self.serves_after_failure => {
                 let (failure, durable) = (failure.clone(), core.durable);
                 stands = true;
                 sequencer::frozen::answer_durable(&mut core.state, batch, durable).ok_or(failure)
             }
-            (Some(failure), _) => Err(failure.clone()),
-            (None, Gate::Open) => core.decide(batch),
-            (None, Gate::Behind) => return Err((done, room)),
-            (None, Gate::Full(why)) => {
-                let full = StoreError::Full(why.clone());
+            Way::Failed(failure) => Err(failure.clone()),
+            Way::Open => core.decide(batch),
+            Way::Behind => return Err((done, room)),
+            Way::Full(why) => {
+                let full = StoreError::Full(why.to_owned());
                 sequencer::frozen::answer(&mut core.state, batch).and_then(|answered| answered.ok_or(full))
             }
         };
@@ -247,21 +218,14 @@ impl Shared {
             self.tell(failure);
         }
         let urgent = !result.as_ref().is_ok_and(|committed| is_lazy(&core.state, committed));
-        let first = core.waiting.is_empty();
-        core.waiting.push(Waiting { done, result, stands, _room: Some(room) });
-        if urgent || first {
-            core.urgent |= urgent;
-            self.wake(core);
-        }
+        self.queue.push(core, Waiting { done, result, stands, _room: Some(room) }, urgent);
         Ok(())
     }
 
     /// Calls `done` once all that is decided by now is durable.
-    pub(super) fn after_all(&self, mut core: MutexGuard<'_, Core>, done: Completion) {
+    pub(super) fn after_all(&self, core: MutexGuard<'_, Core>, done: Completion) {
         let result = core.failure.clone().map_or_else(|| Ok(Committed::default()), Err);
-        core.waiting.push(Waiting { done: Done::new(done), result, stands: false, _room: None });
-        core.urgent = true;
-        self.wake(core);
+        self.queue.push(core, Waiting { done: Done::new(done), result, stands: false, _room: None }, true);
     }
 
     /// Ends the segment that is being filled, with all that is decided by now, and returns its number.
@@ -270,30 +234,21 @@ impl Shared {
     /// When nothing can be committed any more.
     pub(super) fn end_segment(&self) -> Result<u64, StoreError> {
         let (ended, wait) = sync_channel(1);
-        let mut core = self.core();
-        if core.closed {
+        if !self.queue.end_segment(ended) {
             return Err(StoreError::Closed);
         }
-        core.end_segment.push(ended);
-        self.wake(core);
         wait.recv().unwrap_or(Err(StoreError::Closed))
     }
 
     /// There may be room where there was none.
     pub(super) fn look_at_gate(&self) {
-        let mut core = self.core();
-        core.look_at_gate = true;
-        self.wake(core);
+        self.queue.look_at_gate();
     }
 
     /// Nothing more is committed.
     pub(super) fn fail(&self, error: StoreError) {
         self.tell(&error);
-        let mut core = self.core();
-        core.failure.get_or_insert(error);
-        core.gate = Gate::Open;
-        self.wake(core);
-        self.opened.notify_waiters();
+        self.queue.fail(error);
     }
 
     /// Says that the store has failed; the first reason stays.
@@ -316,22 +271,6 @@ impl Shared {
         self.fail(error.clone());
     }
 
-    fn close(&self) {
-        let mut core = self.core();
-        core.closed = true;
-        core.gate = Gate::Open;
-        self.wake(core);
-        self.opened.notify_waiters();
-    }
-
-    fn wake(&self, mut core: MutexGuard<'_, Core>) {
-        let asleep = std::mem::take(&mut core.asleep);
-        drop(core);
-        if asleep {
-            self.wake.notify_one();
-        }
-    }
-
     fn set_gate(&self, room: Room) {
         let full = if let Room::Full(why) = &room { Some(why.clone()) } else { None };
         self.health.send_if_modified(|health| {
@@ -345,14 +284,11 @@ impl Shared {
             }
             news
         });
-        let mut core = self.core();
-        core.gate = match room {
+        self.queue.set_gate(match room {
             Room::Enough => Gate::Open,
             Room::Behind => Gate::Behind,
             Room::Full(why) => Gate::Full(why),
-        };
-        drop(core);
-        self.opened.notify_waiters();
+        });
     }
 }
 
@@ -386,75 +322,18 @@ impl Drop for Ended {
         if thread::panicking() {
             self.shared.tell(&StoreError::Io("the thread that makes changes durable has panicked".into()));
         }
-        self.shared.close();
-        let (left, _unanswered) = {
-            let mut core = self.shared.core();
-            (std::mem::take(&mut core.waiting), std::mem::take(&mut core.end_segment))
-        };
-        drop(left);
+        // Whoever is dropped without an answer tells it.
+        drop(self.shared.queue.abandon());
         self.told_ended.send_replace(true);
     }
 }
 
-fn run(mut journal: Journal, ended: &Ended) {
+fn run(journal: Journal, ended: &Ended) {
     let shared = &*ended.shared;
-    let mut waiting = Vec::new();
-    loop {
-        match next(shared) {
-            Next::Commit(core) => {
-                let failure = make_durable(shared, core, &mut journal, &mut waiting);
-                answer(&mut waiting, failure.as_ref(), ended.around);
-            }
-            Next::Look => shared.set_gate(journal.room()),
-            Next::EndSegment(core) => end_segment(shared, core, &mut journal),
-            Next::End => break,
-        }
-    }
+    let mut thread = Thread { shared, journal, around: ended.around };
+    shared.queue.run(&mut thread);
     if shared.core().failure.is_none() {
-        journal.close();
-    }
-}
-
-enum Next<'a> {
-    Commit(MutexGuard<'a, Core>),
-    Look,
-    EndSegment(MutexGuard<'a, Core>),
-    End,
-}
-
-/// Waits for something to do.
-fn next(shared: &Shared) -> Next<'_> {
-    let mut core = shared.core();
-    loop {
-        if std::mem::take(&mut core.look_at_gate) && core.failure.is_none() {
-            return Next::Look;
-        }
-        let somebody_waits = !core.waiting.is_empty();
-        let ends = core.closed || !core.end_segment.is_empty();
-        if std::mem::take(&mut core.urgent) || somebody_waits && ends {
-            return Next::Commit(core);
-        }
-        if !core.end_segment.is_empty() {
-            return Next::EndSegment(core);
-        }
-        if core.closed {
-            return Next::End;
-        }
-        core.asleep = true;
-        let pause = match core.gate {
-            _ if somebody_waits => LAZY_PAUSE,
-            Gate::Open => Duration::MAX,
-            Gate::Behind | Gate::Full(_) => GATE_PAUSE,
-        };
-        if pause == Duration::MAX {
-            core = shared.wake.wait(core).unwrap_or_else(PoisonError::into_inner);
-        } else {
-            let (woken, waited) = shared.wake.wait_timeout(core, pause).unwrap_or_else(PoisonError::into_inner);
-            core = woken;
-            core.urgent |= waited.timed_out() && somebody_waits;
-            core.look_at_gate |= waited.timed_out() && !somebody_waits;
-        }
-        core.asleep = false;
+        thread.journal.close();
     }
 }
 
@@ -465,67 +344,68 @@ fn is_lazy(state: &State, committed: &Committed) -> bool {
     committed.published.is_empty() && state.has_changes() && outcomes.all(|one| matches!(one, Outcome::Received(_)))
 }
 
-/// Makes the group durable; returns why it is not. `waiting`, which is empty, gets those who wait for it.
-fn make_durable(
-    shared: &Shared,
-    mut core: MutexGuard<'_, Core>,
-    journal: &mut Journal,
-    waiting: &mut Vec<Waiting>,
-) -> Option<StoreError> {
-    std::mem::swap(&mut core.waiting, waiting);
-    let mut failure = core.failure.clone();
-    // Without changes every answer rests on groups that are durable already.
-    if failure.is_none() && core.state.has_changes() {
+/// What the thread works with.
+struct Thread<'a> {
+    shared: &'a Shared,
+    journal: Journal,
+    around: Option<Around>,
+}
+
+impl Hands<Commits> for Thread<'_> {
+    fn make_durable(&mut self, mut core: MutexGuard<'_, Core>) -> Option<StoreError> {
+        let Thread { shared, journal, .. } = self;
+        // Without changes every answer rests on groups that are durable already.
+        if !core.state.has_changes() {
+            return None;
+        }
         core.state.write_group(journal.record());
         let group = core.state.group_number();
         let ended = core.state.end_group(journal.place());
         drop(core);
-        match journal.append(ended) {
-            Ok(()) => shared.core().durable = group,
-            Err(error) => {
-                shared.cannot_write(&error);
-                failure = Some(error);
-            }
+        if let Err(error) = journal.append(ended) {
+            shared.cannot_write(&error);
+            return Some(error);
         }
-        if failure.is_none() && journal.is_tight() {
+        shared.core().durable = group;
+        if journal.is_tight() {
             shared.set_gate(journal.room());
         }
-    } else {
-        drop(core);
+        None
     }
-    failure
-}
 
-/// Calls the completions, in order; the allocation is kept.
-fn answer(waiting: &mut Vec<Waiting>, failure: Option<&StoreError>, around: Option<Around>) {
-    if let Some(around) = around {
-        (around.before)();
-    }
-    for Waiting { done, result, stands, .. } in waiting.drain(..) {
-        done.call(match failure {
-            Some(failure) if !stands => Err(failure.clone()),
-            _ => result,
-        });
-    }
-    if let Some(around) = around {
-        (around.after)();
-    }
-}
-
-/// Ends the segment for whoever wants that. Nothing is decided that is not in it.
-fn end_segment(shared: &Shared, mut core: MutexGuard<'_, Core>, journal: &mut Journal) {
-    let wanted = std::mem::take(&mut core.end_segment);
-    let ended = match &core.failure {
-        Some(failure) => Err(failure.clone()),
-        None => {
-            let number = journal.number();
-            let ended = core.state.end_group(number + 1).unwrap_or_default();
-            drop(core);
-            journal.end_segment(ended).map(|()| number).inspect_err(|error| shared.cannot_write(error))
+    fn answer(&mut self, group: &mut Vec<Waiting>, failure: Option<&StoreError>) {
+        if let Some(around) = self.around {
+            (around.before)();
         }
-    };
-    for wants in wanted {
-        // Whoever does not wait any more does not need to know.
-        let _ = wants.try_send(ended.clone());
+        for Waiting { done, result, stands, .. } in group.drain(..) {
+            done.call(match failure {
+                Some(failure) if !stands => Err(failure.clone()),
+                _ => result,
+            });
+        }
+        if let Some(around) = self.around {
+            (around.after)();
+        }
+    }
+
+    fn look_at_gate(&mut self) {
+        self.shared.set_gate(self.journal.room());
+    }
+
+    fn end_segment(&mut self, mut core: MutexGuard<'_, Core>, wanted: Vec<SyncSender<Result<u64, StoreError>>>) {
+        let Thread { shared, journal, .. } = self;
+        let ended = match &core.failure {
+            Some(failure) => Err(failure.clone()),
+            None => {
+                let number = journal.number();
+                let ended = core.state.end_group(number + 1).unwrap_or_default();
+                drop(core);
+                journal.end_segment(ended).map(|()| number).inspect_err(|error| shared.cannot_write(error))
+            }
+        };
+        for wants in wanted {
+            // Whoever does not wait any more does not need to know.
+            let _ = wants.try_send(ended.clone());
+        }
     }
 }

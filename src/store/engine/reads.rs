@@ -1,7 +1,6 @@
 //! Reads beside the committer: from the state, and from sled without holding up who commits.
 
 use std::cell::Cell;
-use std::sync::MutexGuard;
 
 use tokio::sync::oneshot;
 
@@ -14,6 +13,7 @@ use super::state::{At, State, User, UserKey};
 use crate::ids::{AppId, Position};
 use crate::store;
 use crate::store::{App, Committed, Device, InboxEntry, Item, Page, ReadLimit, StoreError};
+use crate::sync::MutexGuard;
 
 /// A piece of an inbox.
 pub(super) struct Read {
