@@ -8,4 +8,16 @@
 pub mod hub;
 #[path = "../../../src/ids.rs"]
 pub mod ids;
+#[path = "../../../src/store/engine/committer/queue.rs"]
+pub mod queue;
 mod sync;
+
+pub use sync::{MutexGuard, let_time_pass, stop_time, time_has_passed};
+
+const ORDERS: usize = 2_000;
+
+/// Random orders, then orders with few but well-placed switches: each finds what the other misses.
+pub fn in_many_orders(model: impl Fn() + Send + Sync + Clone + 'static) {
+    shuttle::check_random(model.clone(), ORDERS);
+    shuttle::check_pct(model, ORDERS, 3);
+}

@@ -1,14 +1,150 @@
 //! What `src/sync.rs` names, as shuttle sees it.
 
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::ops::{Deref, DerefMut};
+use std::pin::Pin;
 use std::rc::Rc;
-use std::task::Waker;
+use std::sync::{Arc, LockResult, PoisonError, Weak};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 pub use shuttle::sync::atomic::{AtomicUsize, Ordering};
 pub use shuttle::sync::{Mutex, MutexGuard};
 use shuttle::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+thread_local! {
+    /// Those who wait for no longer than a pause. All threads of a model are one thread of the system.
+    static SLEEPERS: RefCell<Vec<Weak<Sleeper>>> = const { RefCell::new(Vec::new()) };
+    static PASSED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Time stands still in a model, so that whoever is not woken sleeps for ever and is found. This lets all pauses be over
+/// that somebody makes by now.
+///
+/// Who is about to sleep may miss it, as if their pause had begun later: to be called until what it is for has come.
+pub fn let_time_pass() {
+    PASSED.set(true);
+    let sleepers: Vec<_> = SLEEPERS.with_borrow(|all| all.iter().filter_map(Weak::upgrade).collect());
+    for sleeper in sleepers {
+        sleeper.over.store(true, Ordering::SeqCst);
+        sleeper.wake.notify_all();
+    }
+}
+
+/// Whether time has passed in this run of a model.
+pub fn time_has_passed() -> bool {
+    PASSED.get()
+}
+
+/// At the start of a run.
+pub fn stop_time() {
+    PASSED.set(false);
+    SLEEPERS.with_borrow_mut(Vec::clear);
+}
+
+struct Sleeper {
+    wake: Arc<shuttle::sync::Condvar>,
+    over: std::sync::atomic::AtomicBool,
+}
+
+/// Shuttle's never times out.
+pub struct Condvar(Arc<shuttle::sync::Condvar>);
+
+impl Default for Condvar {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Condvar {
+    pub fn new() -> Self {
+        Self(Arc::new(shuttle::sync::Condvar::new()))
+    }
+
+    pub fn notify_one(&self) {
+        self.0.notify_one();
+    }
+
+    pub fn wait<'a, T>(&self, guard: MutexGuard<'a, T>) -> LockResult<MutexGuard<'a, T>> {
+        self.0.wait(guard)
+    }
+
+    pub fn wait_timeout<'a, T>(
+        &self,
+        guard: MutexGuard<'a, T>,
+        _pause: Duration,
+    ) -> LockResult<(MutexGuard<'a, T>, WaitTimeoutResult)> {
+        let sleeper = Arc::new(Sleeper { wake: Arc::clone(&self.0), over: std::sync::atomic::AtomicBool::new(false) });
+        SLEEPERS.with_borrow_mut(|all| {
+            all.retain(|sleeper| sleeper.strong_count() > 0);
+            all.push(Arc::downgrade(&sleeper));
+        });
+        let woken = self.0.wait(guard);
+        let waited = WaitTimeoutResult(sleeper.over.load(Ordering::SeqCst));
+        match woken {
+            Ok(guard) => Ok((guard, waited)),
+            Err(poisoned) => Err(PoisonError::new((poisoned.into_inner(), waited))),
+        }
+    }
+}
+
+pub struct WaitTimeoutResult(bool);
+
+impl WaitTimeoutResult {
+    pub fn timed_out(&self) -> bool {
+        self.0
+    }
+}
+
+/// As tokio's, as far as all who wait are told at once.
+#[derive(Default)]
+pub struct Notify(Mutex<Notices>);
+
+#[derive(Default)]
+struct Notices {
+    given: u64,
+    wakers: Vec<Waker>,
+}
+
+impl Notify {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Hears every notice that is given from now on.
+    pub fn notified(&self) -> Notified<'_> {
+        Notified { notify: self, given: self.0.lock().expect("no step panics").given }
+    }
+
+    pub fn notify_waiters(&self) {
+        let wakers = {
+            let mut notices = self.0.lock().expect("no step panics");
+            notices.given += 1;
+            std::mem::take(&mut notices.wakers)
+        };
+        wakers.into_iter().for_each(Waker::wake);
+    }
+}
+
+pub struct Notified<'a> {
+    notify: &'a Notify,
+    given: u64,
+}
+
+impl Future for Notified<'_> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let mut notices = self.notify.0.lock().expect("no step panics");
+        if notices.given != self.given {
+            return Poll::Ready(());
+        }
+        notices.wakers.push(cx.waker().clone());
+        Poll::Pending
+    }
+}
 
 /// One waker, as `futures_util` has it; each call is one step.
 #[derive(Default)]

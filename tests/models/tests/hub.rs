@@ -6,17 +6,10 @@
 mod support;
 
 use postrider_models::ids::DeviceId;
+use postrider_models::in_many_orders;
 use postrider_protocol::error::ErrorCode;
 use shuttle::thread;
 use support::{Ended, Habit, PHONE, World};
-
-const ORDERS: usize = 2_000;
-
-/// Random orders, then orders with few but well-placed switches: each finds what the other misses.
-fn in_many_orders(model: impl Fn() + Send + Sync + Clone + 'static) {
-    shuttle::check_random(model.clone(), ORDERS);
-    shuttle::check_pct(model, ORDERS, 3);
-}
 
 #[test]
 fn a_connection_gets_every_entry_once_and_in_order_though_its_tail_overflows() {
