@@ -59,7 +59,7 @@ impl Host for Fake {
 async fn shop() -> (StoreOperator<Fake>, Arc<Memory>, Arc<Mutex<Vec<Option<DeviceId>>>>) {
     let (store, gone) = (Arc::new(Memory::new()), Arc::default());
     let made = commit_and_wait(&*store, vec![Operation::EnsureApp("shop".into())]).await.unwrap();
-    assert_eq!(made.outcomes, [Outcome::App(APP)]);
+    assert_eq!(made.outcomes[..], [Outcome::App(APP)]);
     let host = Fake { store: Arc::clone(&store), gone: Arc::clone(&gone) };
     (StoreOperator::new(store.clone(), host), store, gone)
 }

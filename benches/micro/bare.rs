@@ -1,13 +1,13 @@
 //! A store that agrees to everything and keeps next to nothing, so that what is measured around it is not the store.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, ready};
 use postrider::ids::{AppId, ConversationId, DeviceId, Position, SendId, Seq, UserId};
 use postrider::store::{
-    Answer, App, Attached, Batch, Committed, Completion, InboxEntry, Item, Operation, Outcome, Page, Publication,
+    Answer, App, Attached, Batch, Committed, Completion, Few, InboxEntry, Item, Operation, Outcome, Page, Publication,
     ReadLimit, Receipt, Recipient, Send, Store, StoreError, User,
 };
 use postrider_protocol::encode::{self, MessageParts};
@@ -24,7 +24,7 @@ struct State {
 }
 
 struct Person {
-    name: String,
+    name: Arc<str>,
     head: Position,
     /// Messages that were sent to this user.
     received: Seq,
@@ -38,7 +38,8 @@ impl Bare {
 
 impl Store for Bare {
     fn commit(&self, batch: Batch, done: Completion) -> BoxFuture<'_, ()> {
-        let mut committed = Committed { outcomes: Vec::with_capacity(batch.len()), published: Vec::new() };
+        let mut committed =
+            Committed { outcomes: Few::with_capacity(batch.len()), published: Few::with_capacity(batch.len()) };
         {
             let mut state = self.state();
             for operation in batch {
@@ -79,7 +80,7 @@ impl Store for Bare {
 }
 
 impl State {
-    fn decide(&mut self, operation: Operation, published: &mut Vec<Publication>) -> Outcome {
+    fn decide(&mut self, operation: Operation, published: &mut Few<Publication>) -> Outcome {
         match operation {
             Operation::EnsureApp(_) => Outcome::App(AppId(1)),
             Operation::Attach(attach) => self.attach(attach.user),
@@ -89,7 +90,7 @@ impl State {
                 let Person { name, received: seq, .. } = &self.users[index];
                 // Of the two of a pair one only sends, and no receipt is owed to anybody for what it was told.
                 if seq.0 > 0 {
-                    let receipt = Receipt { conversation: conversation(index), user: name.clone(), seq: *seq };
+                    let receipt = Receipt { conversation: conversation(index), user: Arc::clone(name), seq: *seq };
                     self.append(index ^ 1, received.app, Item::Delivered(receipt), published);
                 }
                 Outcome::Received(received.position)
@@ -101,13 +102,13 @@ impl State {
     fn attach(&mut self, name: String) -> Outcome {
         let number = self.users.len();
         self.numbers.insert(name.clone(), number);
-        self.users.push(Person { name, head: Position(0), received: Seq(0) });
+        self.users.push(Person { name: name.into(), head: Position(0), received: Seq(0) });
         let user = UserId(number as u64);
         let (device, highest_send_id) = (DeviceId(number as u64 + 1), SendId(0));
         Outcome::Attached(Attached { user, device, highest_send_id, cursor: Position(0), head: Position(0) })
     }
 
-    fn send(&mut self, send: &Send, published: &mut Vec<Publication>) -> Answer {
+    fn send(&mut self, send: &Send, published: &mut Few<Publication>) -> Answer {
         let Recipient::User(name) = &send.to else { panic!("messages go to users here") };
         let recipient = self.numbers[name];
         let person = &mut self.users[recipient];
@@ -125,7 +126,7 @@ impl State {
         Answer::Ack { send_id: send.send_id, conversation, seq, time: send.now }
     }
 
-    fn append(&mut self, index: usize, app: AppId, item: Item, published: &mut Vec<Publication>) {
+    fn append(&mut self, index: usize, app: AppId, item: Item, published: &mut Few<Publication>) {
         let person = &mut self.users[index];
         person.head.0 += 1;
         let entry = InboxEntry { position: person.head, origin: DeviceId(0), item };

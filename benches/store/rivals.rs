@@ -14,7 +14,7 @@ use futures_util::future::{BoxFuture, FutureExt as _, ready};
 use postrider::bench::meter::Latencies;
 use postrider::ids::{AppId, ConversationId, DeviceId, Position, Seq, UserId};
 use postrider::store::{
-    Answer, App, Attached, Batch, Committed, Completion, InboxEntry, Item, Operation, Outcome, Page, Publication,
+    Answer, App, Attached, Batch, Committed, Completion, Few, InboxEntry, Item, Operation, Outcome, Page, Publication,
     ReadLimit, Recipient, Store, StoreError, User,
 };
 
@@ -85,12 +85,12 @@ impl<K: Keeper> Desk<K> {
     }
 
     fn apply(&mut self, batch: Batch) -> Committed {
-        let mut published = Vec::new();
+        let mut published = Few::new();
         let outcomes = batch.into_iter().map(|operation| self.decide(operation, &mut published)).collect();
         Committed { outcomes, published }
     }
 
-    fn decide(&mut self, operation: Operation, published: &mut Vec<Publication>) -> Outcome {
+    fn decide(&mut self, operation: Operation, published: &mut Few<Publication>) -> Outcome {
         match operation {
             Operation::EnsureApp(_) => Outcome::App(APP),
             Operation::Attach(attach) => {

@@ -29,7 +29,7 @@ use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 
 pub use record::{
-    Admission, Answer, App, Attach, Attached, Committed, Device, InboxEntry, Item, Operation, Outcome, Page,
+    Admission, Answer, App, Attach, Attached, Committed, Device, Few, InboxEntry, Item, Operation, Outcome, Page,
     Publication, ReadLimit, ReadUpTo, Receipt, Received, Recipient, Refusal, Send, Sweep, User,
 };
 

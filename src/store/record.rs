@@ -1,7 +1,10 @@
 //! The words of the store's interface.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use postrider_protocol::error::ErrorCode;
+use smallvec::SmallVec;
 
 use crate::ids::{AppId, ConversationId, DeviceId, Position, SendId, Seq, UserId};
 
@@ -277,10 +280,14 @@ pub type Refusal = ErrorCode;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Committed {
     /// One for each operation, in their order.
-    pub outcomes: Vec<Outcome>,
+    pub outcomes: Few<Outcome>,
     /// New inbox entries.
-    pub published: Vec<Publication>,
+    pub published: Few<Publication>,
 }
+
+/// Most batches have one operation, and most operations have one thing to tell: that takes no memory of its own, which the
+/// store's thread would have to give back to another's.
+pub type Few<T> = SmallVec<[T; 1]>;
 
 /// A new entry of somebody's inbox. Positions are given one after the other; they get gaps when entries go.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -323,7 +330,7 @@ pub struct Receipt {
     /// Which conversation.
     pub conversation: ConversationId,
     /// Whose watermark, by name.
-    pub user: String,
+    pub user: Arc<str>,
     /// Up to here.
     pub seq: Seq,
 }

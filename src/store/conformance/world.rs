@@ -77,7 +77,7 @@ impl World {
     pub fn step(&self, operation: Operation) -> (Outcome, Vec<Publication>) {
         let mut committed = self.commit(vec![operation]);
         assert_eq!(committed.outcomes.len(), 1);
-        (committed.outcomes.remove(0), committed.published)
+        (committed.outcomes.remove(0), committed.published.into_vec())
     }
 
     pub fn outcome(&self, operation: Operation) -> Outcome {

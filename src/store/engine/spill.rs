@@ -162,8 +162,10 @@ pub(super) fn write(disk: &Disk, spill: Spill) -> Result<(), StoreError> {
         disk.write(&key, value.as_deref())?;
     }
     for (key, group, Answers(mut answers)) in spill.answers {
-        // The row may have earlier answers of the same group; else it has what no repetition may ask for any more.
-        if let Some(Answers(kept)) = disk.get(&key)? {
+        // The row may have earlier answers of the same group, unless these are all of it; else it has what no repetition may
+        // ask for any more.
+        let lacks_some = (answers.len() as u64) < keys::ANSWERS_A_ROW;
+        if let Some(Answers(kept)) = lacks_some.then(|| disk.get(&key)).transpose()?.flatten() {
             let is_new = |id| answers.iter().any(|answer| answer.send_id() == id);
             let kept: Vec<_> = kept
                 .into_iter()

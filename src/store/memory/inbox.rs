@@ -189,7 +189,7 @@ impl Deciding<'_> {
     }
 
     fn receipt(&mut self, conversation: ConversationId, user: UserId, seq: Seq) -> Receipt {
-        Receipt { conversation, user: self.app.user(user).name.clone(), seq }
+        Receipt { conversation, user: self.app.user(user).name.as_str().into(), seq }
     }
 }
 

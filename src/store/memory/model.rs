@@ -8,7 +8,7 @@ use postrider_protocol::{encode, limits, name, wire};
 use crate::ids::{AppId, ConversationId, DeviceId, Position, SendId, Seq, UserId};
 use crate::store::record::MAX_CODES;
 use crate::store::{
-    Answer, Committed, Item, Operation, Outcome, Publication, ReadUpTo, Received, Recipient, Refusal, Send,
+    Answer, Committed, Few, Item, Operation, Outcome, Publication, ReadUpTo, Received, Recipient, Refusal, Send,
 };
 
 #[derive(Default)]
@@ -85,7 +85,7 @@ pub(super) struct Marks {
 pub(super) struct Deciding<'a> {
     pub(super) id: AppId,
     pub(super) app: &'a mut AppState,
-    pub(super) published: &'a mut Vec<Publication>,
+    pub(super) published: &'a mut Few<Publication>,
 }
 
 impl Model {
@@ -106,7 +106,7 @@ impl Model {
         self.apps.get(&app).into_iter().flat_map(|app| app.users.iter().map(|(&id, user)| (id, user)))
     }
 
-    fn decide_one(&mut self, operation: &Operation, published: &mut Vec<Publication>) -> Result<Outcome, Refusal> {
+    fn decide_one(&mut self, operation: &Operation, published: &mut Few<Publication>) -> Result<Outcome, Refusal> {
         let id = match operation {
             Operation::EnsureApp(name) => return Ok(Outcome::App(self.ensure_app(name))),
             within => within.app().unwrap_or_default(),

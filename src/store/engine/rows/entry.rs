@@ -84,7 +84,7 @@ impl ReceiptKind {
 impl ReceiptFacts {
     /// What an inbox is told.
     pub(in super::super) fn item(&self) -> Item {
-        let receipt = Receipt { conversation: self.conversation, user: self.name.to_string(), seq: self.seq };
+        let receipt = Receipt { conversation: self.conversation, user: Arc::clone(&self.name), seq: self.seq };
         match self.kind {
             ReceiptKind::Delivered => Item::Delivered(receipt),
             ReceiptKind::Read => Item::Read(receipt),

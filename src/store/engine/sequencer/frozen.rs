@@ -3,7 +3,7 @@
 use super::super::state::State;
 use super::{Deciding, Stop};
 use crate::store::{
-    Admission, Attach, Attached, Batch, Committed, Operation, Outcome, Received, Refusal, Send, StoreError,
+    Admission, Attach, Attached, Batch, Committed, Few, Operation, Outcome, Received, Refusal, Send, StoreError,
 };
 
 /// Answers a batch without a change: `None` when something of it needs one. Devices log in and read on; what they confirm
@@ -12,7 +12,7 @@ use crate::store::{
 /// # Errors
 /// As reading sled's rows.
 pub(in super::super) fn answer(state: &mut State, batch: &Batch) -> Result<Option<Committed>, StoreError> {
-    let mut committed = Committed { outcomes: Vec::with_capacity(batch.len()), published: Vec::new() };
+    let mut committed = Committed { outcomes: Few::with_capacity(batch.len()), published: Few::new() };
     for operation in batch {
         let outcome = match answer_one(state, operation) {
             Ok(Some(outcome)) => outcome,
@@ -29,7 +29,7 @@ pub(in super::super) fn answer(state: &mut State, batch: &Batch) -> Result<Optio
 /// decided above `durable`, the last group that is on stable storage, and may be gone after a restart. A refusal may rest
 /// on that as well: it is not given.
 pub(in super::super) fn answer_durable(state: &mut State, batch: &Batch, durable: u64) -> Option<Committed> {
-    let mut committed = Committed { outcomes: Vec::with_capacity(batch.len()), published: Vec::new() };
+    let mut committed = Committed { outcomes: Few::with_capacity(batch.len()), published: Few::new() };
     for operation in batch {
         let asking = match operation {
             Operation::Attach(attach) => state.find_user_named(attach.app, &attach.user),
@@ -51,7 +51,7 @@ fn answer_one(state: &mut State, operation: &Operation) -> Result<Option<Outcome
         let Operation::EnsureApp(name) = operation else { return Ok(None) };
         return Ok(state.app_named(name).map(Outcome::App));
     };
-    let mut deciding = Deciding { app, state, published: &mut Vec::new() };
+    let mut deciding = Deciding { app, state, published: &mut Few::new() };
     match operation {
         Operation::Attach(attach) => Ok(deciding.attached_before(attach)?.map(Outcome::Attached)),
         Operation::Send(send) => Ok(deciding.sent_before(send)?.map(Outcome::Answer)),

@@ -21,7 +21,7 @@ use super::keys;
 use super::rows::{AppRow, corrupt};
 use super::state::{At, State};
 use crate::ids::{AppId, DeviceId, UserId};
-use crate::store::{Committed, Operation, Outcome, Publication, Refusal, StoreError};
+use crate::store::{Committed, Few, Operation, Outcome, Publication, Refusal, StoreError};
 
 /// Why a batch was not decided.
 pub(super) struct Failure {
@@ -36,7 +36,8 @@ pub(super) struct Failure {
 /// # Errors
 /// [`StoreError::Corrupt`] and [`StoreError::Io`] of the rows in sled.
 pub(super) fn decide(state: &mut State, batch: &[Operation]) -> Result<Committed, Failure> {
-    let mut committed = Committed { outcomes: Vec::with_capacity(batch.len()), published: Vec::new() };
+    let mut committed =
+        Committed { outcomes: Few::with_capacity(batch.len()), published: Few::with_capacity(batch.len()) };
     for operation in batch {
         let before = state.changes();
         let outcome = match decide_one(state, &mut committed.published, operation) {
@@ -70,7 +71,7 @@ impl From<Refusal> for Stop {
     }
 }
 
-fn decide_one(state: &mut State, published: &mut Vec<Publication>, operation: &Operation) -> Result<Outcome, Stop> {
+fn decide_one(state: &mut State, published: &mut Few<Publication>, operation: &Operation) -> Result<Outcome, Stop> {
     let Some(app) = operation.app() else {
         let Operation::EnsureApp(name) = operation else { return Ok(Outcome::Done) };
         let app = state.ensure_app(name).ok_or_else(|| StoreError::Io("there are 2³² apps already".into()))?;
@@ -95,7 +96,7 @@ fn decide_one(state: &mut State, published: &mut Vec<Publication>, operation: &O
 struct Deciding<'a> {
     app: AppId,
     state: &'a mut State,
-    published: &'a mut Vec<Publication>,
+    published: &'a mut Few<Publication>,
 }
 
 /// What several operations ask for.

@@ -80,7 +80,7 @@ fn after_a_failed_sync_nothing_is_acked_and_nothing_more_is_taken() {
     drop(engine);
     let engine = open(directory.path()).expect("a restart helps");
     let committed = block_on(commit_and_wait(&engine, making("before"))).unwrap();
-    assert_eq!(committed.outcomes, [Outcome::App(crate::ids::AppId(1))]);
+    assert_eq!(committed.outcomes[..], [Outcome::App(crate::ids::AppId(1))]);
 }
 
 #[test]
