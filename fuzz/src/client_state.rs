@@ -110,7 +110,8 @@ fn damaged_history(directory: &Path, dice: &mut Dice<'_>) -> Option<()> {
     drop(state);
     let last = states.len() - 1;
     let key = states[last].key.clone();
-    let mut log = std::fs::read(&path).expect("it is there");
+    let whole = std::fs::read(&path).expect("it is there");
+    let mut log = whole.clone();
     let at = usize::from(u16::from_be_bytes([dice.byte()?, dice.byte()?])) % log.len();
     let wanted = match dice.byte()? {
         kind @ ..0x80 => {
@@ -119,7 +120,9 @@ fn damaged_history(directory: &Path, dice: &mut Dice<'_>) -> Option<()> {
                 // What a power loss may leave behind the cut.
                 log.extend_from_slice(dice.rest());
             }
-            ends.iter().rposition(|end| *end <= at)
+            // It may begin with just what was cut off.
+            let same = log.iter().zip(&whole).take_while(|(left, was)| left == was).count();
+            ends.iter().rposition(|end| *end <= same)
         }
         by => {
             log[at] ^= by;

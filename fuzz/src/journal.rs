@@ -9,14 +9,15 @@ use postrider::store::memory::Memory;
 
 use crate::dice::Dice;
 use crate::history::{Known, beginning};
-use crate::{scratch, world};
+use crate::scratch::{self, Snapshot};
+use crate::world;
 
 /// Arbitrary bytes in place of the journal's files.
 ///
 /// What must hold: the store opens or says why not; what it then serves is what it had at some moment, never anything else.
 pub fn journal_replay(data: &[u8]) {
     let mut dice = Dice::new(data);
-    let directory = template().lay_out();
+    let directory = template().files.lay_out();
     for file in &template().journal {
         let Some(kind) = dice.byte() else { break };
         let path = directory.path().join(file);
@@ -41,14 +42,14 @@ pub fn journal_replay(data: &[u8]) {
 /// The journal's files with tears, flips, holes, and pieces in the wrong place. What must hold is the same.
 pub fn journal_damage(data: &[u8]) {
     let mut dice = Dice::new(data);
-    let directory = template().lay_out();
+    let directory = template().files.lay_out();
     while damage(&mut dice, directory.path()).is_some() {}
     opens_or_says_why_not(directory.path());
 }
 
 /// What some batches left, and everything that was true in between.
 struct Template {
-    files: Vec<(PathBuf, Vec<u8>)>,
+    files: Snapshot,
     journal: Vec<PathBuf>,
     moments: HashSet<String>,
 }
@@ -86,23 +87,10 @@ impl Template {
         }
         world::close(&engine);
         drop(engine);
-        let in_directory = |path: PathBuf| path.strip_prefix(directory.path()).expect("below it").to_owned();
-        let read = |path: PathBuf| (in_directory(path.clone()), std::fs::read(path).expect("readable"));
-        let files: Vec<_> = scratch::files(directory.path()).into_iter().map(read).collect();
-        let journal = files.iter().map(|(name, _)| name.clone()).filter(|name| name.starts_with("journal")).collect();
+        let files = Snapshot::of(directory.path());
+        let journal: Vec<_> = files.names().filter(|name| name.starts_with("journal")).map(Path::to_owned).collect();
+        assert!(!journal.is_empty(), "there is a journal to damage");
         Self { files, journal, moments }
-    }
-
-    /// A copy of the directory.
-    fn lay_out(&self) -> tempfile::TempDir {
-        let directory = scratch::directory();
-        for (name, bytes) in &self.files {
-            let path = directory.path().join(name);
-            std::fs::create_dir_all(path.parent().expect("below the directory")).expect("in memory");
-            std::fs::write(path, bytes).expect("in memory");
-        }
-        assert!(!self.journal.is_empty(), "there is a journal to damage");
-        directory
     }
 }
 

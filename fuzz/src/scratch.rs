@@ -25,3 +25,32 @@ pub fn files(directory: &Path) -> Vec<PathBuf> {
     files.sort();
     files
 }
+
+/// What is in a directory, to be laid out as often as needed.
+pub struct Snapshot(Vec<(PathBuf, Vec<u8>)>);
+
+impl Snapshot {
+    pub fn of(directory: &Path) -> Self {
+        let read = |path: PathBuf| {
+            let name = path.strip_prefix(directory).expect("below it").to_owned();
+            (name, std::fs::read(path).expect("readable"))
+        };
+        Self(files(directory).into_iter().map(read).collect())
+    }
+
+    /// Names relative to the directory, in order.
+    pub fn names(&self) -> impl Iterator<Item = &Path> {
+        self.0.iter().map(|(name, _)| &**name)
+    }
+
+    /// A copy of the directory.
+    pub fn lay_out(&self) -> TempDir {
+        let directory = directory();
+        for (name, bytes) in &self.0 {
+            let path = directory.path().join(name);
+            std::fs::create_dir_all(path.parent().expect("below the directory")).expect("in memory");
+            std::fs::write(path, bytes).expect("in memory");
+        }
+        directory
+    }
+}

@@ -6,7 +6,7 @@ use postrider::store::memory::Memory;
 
 use crate::dice::Dice;
 use crate::history::{Known, beginning};
-use crate::{scratch, world};
+use crate::world;
 
 /// A history of batches, with restarts between them.
 ///
@@ -14,7 +14,7 @@ use crate::{scratch, world};
 /// also after it was closed and opened; and its rows fit together.
 pub fn store_history(data: &[u8]) {
     let mut dice = Dice::new(data);
-    let directory = scratch::directory();
+    let directory = world::new_store();
     let mut stores = Stores { model: Memory::new(), engine: world::open(directory.path()).expect("a new store") };
     let mut known = Known::default();
     stores.commit(&mut known, beginning());

@@ -1,11 +1,15 @@
 //! Stores in scratch directories, with the few words that the store's targets are written in.
 
 use std::path::Path;
+use std::sync::OnceLock;
 use std::sync::mpsc::sync_channel;
 
 use postrider::ids::{AppId, Position};
 use postrider::store::engine::{Engine, EngineConfig};
 use postrider::store::{Batch, Committed, ReadLimit, Store, StoreError};
+use tempfile::TempDir;
+
+use crate::scratch::{self, Snapshot};
 
 thread_local! {
     static RUNTIME: tokio::runtime::Runtime =
@@ -16,6 +20,17 @@ thread_local! {
 pub fn open(directory: &Path) -> Result<Engine, StoreError> {
     let small = EngineConfig { segment_bytes: 4096, segments: 3, cache_bytes: 1 << 20, ..EngineConfig::new(directory) };
     Engine::open(&EngineConfig { reserve_bytes: 0, ..small })
+}
+
+/// The directory of a store that was made and never used; making it once and copying it is half the work of opening it.
+pub fn new_store() -> TempDir {
+    static NEW: OnceLock<Snapshot> = OnceLock::new();
+    let made = NEW.get_or_init(|| {
+        let directory = scratch::directory();
+        close(&open(directory.path()).expect("a new store"));
+        Snapshot::of(directory.path())
+    });
+    made.lay_out()
 }
 
 /// Waits for the outcomes; a store in order always has them.

@@ -49,12 +49,12 @@ impl Default for Outbox {
 
 impl Outbox {
     /// What an earlier run left: `unanswered` in order of their ids, all of them durable. `highest` is the highest id
-    /// ever used; an id among `unanswered` above it counts.
+    /// ever used; an id among `unanswered` above it counts. One that no client gives a message is never written.
     #[must_use]
     pub fn restore(highest: u64, unanswered: impl IntoIterator<Item = wire::Send>) -> Self {
         let sends: VecDeque<_> = unanswered.into_iter().collect();
         let highest = sends.back().map_or(0, |last| last.send_id).max(highest);
-        Self { sends, highest, released: highest, ..Self::default() }
+        Self { sends, highest, released: highest.min(LAST_SEND_ID), ..Self::default() }
     }
 
     /// Queues a message and gives it its `send_id`. It is not written before [`release`](Self::release).
@@ -75,13 +75,13 @@ impl Outbox {
     /// Whether [`push`](Self::push) has room for one more.
     #[must_use]
     pub fn has_room(&self) -> bool {
-        let span = self.sends.front().map_or(0, |oldest| self.highest - oldest.send_id + 1);
-        self.highest < LAST_SEND_ID && span < limits::SEND_WINDOW as u64
+        let span = |oldest: &wire::Send| self.highest - oldest.send_id + 1;
+        self.highest < LAST_SEND_ID && self.sends.front().map_or(0, span) < limits::SEND_WINDOW as u64
     }
 
     /// Lets everything up to this id be written: it is durable here.
     pub fn release(&mut self, up_to: u64) {
-        self.released = self.released.max(up_to.min(self.highest));
+        self.released = self.released.max(up_to.min(self.highest).min(LAST_SEND_ID));
     }
 
     /// Whether nothing waits for an answer.

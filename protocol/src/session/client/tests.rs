@@ -166,6 +166,18 @@ fn a_server_that_has_counted_to_the_last_send_id_is_refused_and_nothing_overflow
 }
 
 #[test]
+fn a_state_with_numbers_that_no_client_gives_overflows_nothing() {
+    let queued =
+        |send_id| wire::Send { send_id, to: Some(send::To::Conversation(CONVERSATION)), content: Bytes::new() };
+    let outbox = Outbox::restore(0, [queued(0), queued(7), queued(u64::MAX)]);
+    let mut device = Device { outbox, inbox: Inbox::default() };
+    assert!(!device.outbox.has_room());
+    let mut session = log_in(&mut device, welcome()).expect("login");
+    device.outbox.release(u64::MAX);
+    assert_eq!(sent_ids(&transmitted(&mut session, &mut device, ZERO)), [0, 7]);
+}
+
+#[test]
 fn a_message_above_the_servers_limit_is_told_before_it_is_queued_and_at_login() {
     let mut device = Device::default();
     let small = wire::Welcome { max_frame_bytes: 9000, ..welcome() };
