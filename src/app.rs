@@ -19,8 +19,9 @@ use crate::clock::Clock;
 use crate::config::{Config, OnFailure};
 use crate::hub::{self, Hub};
 use crate::ids::{AppId, DeviceId, UserId};
-use crate::net::tls::{Files, TlsError};
-use crate::net::{self, certificate, listener, tls};
+use crate::net::renewal::{self, Renewal, Source};
+use crate::net::tls::{Files, Shown, TlsError};
+use crate::net::{self, listener, tls};
 use crate::router::link::MadeCode;
 use crate::router::{self, Router};
 pub use crate::store::engine::tools as store_tools;
@@ -32,6 +33,9 @@ use crate::tenant::{Tenant, Tenants};
 
 /// How often expiry is looked at.
 const SWEEP_PAUSE: Duration = Duration::from_secs(60);
+
+/// How often is looked whether there is a new certificate.
+const RENEWAL_PAUSE: Duration = Duration::from_secs(60);
 
 /// Descriptors that are no client connections: the store's files, listeners, the operator's socket, the log.
 const RESERVED_DESCRIPTORS: u64 = 64;
@@ -129,7 +133,7 @@ impl Server {
         };
         let engine = Arc::new(Engine::open(&engine)?);
         let store: Arc<dyn Store> = Arc::<Engine>::clone(&engine);
-        let (tls, ca) = tls_config(&config, &data, &clock)?;
+        let (tls, renewal, ca) = tls_config(&config, &data, &clock)?;
         // Before the port: whoever can connect there can already be administered.
         let socket = admin::bind(&data).map_err(|error| StartError::Admin { data: data.clone(), error })?;
         let listeners = bind(&config.listen.address)?;
@@ -181,6 +185,7 @@ impl Server {
         let retention = Duration::from_secs(u64::from(config.retention.ttl_days) * 24 * 60 * 60);
         let sweeper = Sweeper { router, hub, tenants, clock, retention };
         server.services.spawn(sweeper.run(SWEEP_PAUSE, server.stop.clone()));
+        server.services.spawn(renewal.run(RENEWAL_PAUSE, server.stop.clone()));
         server.accept(listeners, &tls, &shared);
         Ok(server)
     }
@@ -347,16 +352,23 @@ pub enum RunError {
     Store(StoreError),
 }
 
-fn tls_config(config: &Config, data: &Path, clock: &Clock) -> Result<(Arc<ServerConfig>, Option<PathBuf>), TlsError> {
-    let now_s = i64::try_from(clock.wall_ms() / 1000).unwrap_or(i64::MAX);
-    let (files, ca) = match (&config.tls.certificate, &config.tls.key) {
-        (Some(certificate), Some(key)) => (Files { certificate: certificate.clone(), key: key.clone() }, None),
-        _ => {
-            let made = certificate::find_or_make(&data.join("tls"), &config.tls.names, now_s)?;
-            (made.server, Some(made.ca))
+/// What is shown, who looks after it, and the CA that clients are to trust if the server made its own.
+fn tls_config(
+    config: &Config,
+    data: &Path,
+    clock: &Clock,
+) -> Result<(Arc<ServerConfig>, Renewal, Option<PathBuf>), TlsError> {
+    let now_s = renewal::seconds(clock);
+    let source = match (&config.tls.certificate, &config.tls.key) {
+        (Some(certificate), Some(key)) => {
+            Source::Operator(Files { certificate: certificate.clone(), key: key.clone() })
         }
+        _ => Source::Own { directory: data.join("tls"), names: config.tls.names.clone() },
     };
-    Ok((tls::server_config(&files, now_s)?, ca))
+    let (files, ca) = source.find(now_s)?;
+    let shown = Arc::new(Shown::load(&files, now_s)?);
+    let renewal = Renewal { source, shown: Arc::clone(&shown), clock: clock.clone() };
+    Ok((tls::server_config(shown)?, renewal, ca))
 }
 
 fn bind(addresses: &[SocketAddr]) -> Result<Vec<(SocketAddr, tokio::net::TcpListener)>, StartError> {

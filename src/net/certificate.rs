@@ -18,8 +18,9 @@ use super::private::{self, Secrecy};
 use super::tls::{Files, TlsError};
 
 const CA_LIFETIME: Duration = Duration::days(3650);
-const LIFETIME: Duration = Duration::days(397);
-/// A server certificate with less than this left is made anew at start.
+/// With [`BACKDATED`] what Mozilla's modern profile takes at most, 90 days.
+const LIFETIME: Duration = Duration::days(89);
+/// A server certificate with less than this left is made anew.
 const RENEW_BEFORE: Duration = Duration::days(30);
 /// Clocks of clients may be this much behind.
 const BACKDATED: Duration = Duration::days(1);
@@ -128,7 +129,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
-    use crate::net::tls::server_config;
+    use crate::net::tls::Shown;
 
     const NOW: i64 = 1_800_000_000;
 
@@ -140,7 +141,7 @@ mod tests {
     fn the_first_run_makes_a_certificate_that_rustls_takes_and_only_the_owner_reads_the_keys() {
         let directory = tempfile::tempdir().expect("a directory");
         let made = find_or_make(directory.path(), &names(), NOW).expect("made");
-        server_config(&made.server, NOW).expect("rustls takes it");
+        Shown::load(&made.server, NOW).expect("rustls takes it");
         for file in [&made.server.key, &directory.path().join("ca.key")] {
             let mode = fs::metadata(file).expect("it is there").permissions().mode();
             assert_eq!(mode & 0o077, 0, "{}", file.display());
@@ -165,8 +166,8 @@ mod tests {
     fn an_expired_certificate_is_refused_at_start_with_its_date() {
         let directory = tempfile::tempdir().expect("a directory");
         let made = find_or_make(directory.path(), &names(), NOW).expect("made");
-        let error = server_config(&made.server, NOW + 400 * 86_400).expect_err("expired");
-        assert!(matches!(&error, TlsError::Expired { until, .. } if until.contains("2028")), "{error}");
+        let error = Shown::load(&made.server, NOW + 100 * 86_400).expect_err("expired");
+        assert!(matches!(&error, TlsError::Expired { until, .. } if until.contains("2027")), "{error}");
     }
 
     #[test]
@@ -174,7 +175,7 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let made = find_or_make(directory.path(), &names(), NOW).expect("made");
         let loosen = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("set");
-        let refusal = || server_config(&made.server, NOW).expect_err("loose").to_string();
+        let refusal = || Shown::load(&made.server, NOW).expect_err("loose").to_string();
 
         loosen(&made.server.key, 0o604);
         assert!(refusal().ends_with(&format!("run: chmod 600 {}", made.server.key.display())), "{}", refusal());
@@ -182,7 +183,7 @@ mod tests {
         loosen(&made.server.certificate, 0o666);
         assert!(refusal().ends_with(&format!("run: chmod 644 {}", made.server.certificate.display())), "{}", refusal());
         loosen(&made.server.certificate, 0o644);
-        server_config(&made.server, NOW).expect("mended");
+        Shown::load(&made.server, NOW).expect("mended");
 
         loosen(&directory.path().join("ca.key"), 0o644);
         let error = find_or_make(directory.path(), &["chat.example".into()], NOW).expect_err("loose");
@@ -194,8 +195,8 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let made = find_or_make(directory.path(), &names(), NOW).expect("made");
         let missing = Files { certificate: directory.path().join("nope.pem"), ..made.server.clone() };
-        assert!(server_config(&missing, NOW).expect_err("missing").to_string().contains("nope.pem"));
+        assert!(Shown::load(&missing, NOW).expect_err("missing").to_string().contains("nope.pem"));
         let swapped = Files { certificate: made.server.key.clone(), key: made.server.certificate };
-        assert!(matches!(server_config(&swapped, NOW), Err(TlsError::Unusable { .. })));
+        assert!(matches!(Shown::load(&swapped, NOW), Err(TlsError::Unusable { .. })));
     }
 }

@@ -3,7 +3,7 @@
 //! # Layout
 //! - [`listener`]: accepts, within limits
 //! - [`tls`]: the TLS configuration, and TLS over one socket
-//! - [`certificate`]: the certificate a server makes for itself
+//! - [`certificate`]: the certificate a server makes for itself; [`renewal`]: shows another one while the server runs
 //! - [`private`]: files that others must not read or write
 //! - [`attempts`]: failed logins, counted by where they come from
 //! - `turns`: what storms are made of takes turns, so that it does not stand in front of connected peers
@@ -16,6 +16,7 @@ pub mod connection;
 pub mod handshake;
 pub mod listener;
 pub mod private;
+pub mod renewal;
 pub mod tls;
 mod turns;
 

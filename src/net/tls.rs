@@ -1,7 +1,7 @@
 //! TLS: version 1.3 only, hybrid post-quantum key exchange first, ALPN `postrider/1` (TLS-1 … TLS-3).
 //!
 //! # Layout
-//! - here: the configuration
+//! - here: the configuration, and the certificate that is shown
 //! - [`stream`]: TLS over one socket, with no buffer at rest
 //! - [`exporter`]: what binds a login proof to its connection
 
@@ -9,11 +9,13 @@ pub mod exporter;
 pub mod stream;
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use postrider_protocol::limits;
 use rustls::ServerConfig;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
@@ -77,16 +79,53 @@ pub enum TlsError {
         /// Why.
         why: rustls::Error,
     },
+    /// The library refuses what this server asks of it.
+    #[error("cannot set up TLS: {0}")]
+    Configuration(rustls::Error),
     /// A certificate could not be made.
     #[error("cannot make a certificate: {0}")]
     Making(String),
 }
 
-/// The server's TLS configuration from a certificate and its key.
-///
-/// # Errors
-/// [`TlsError`]; a certificate that has expired is refused now rather than by every client later.
-pub fn server_config(files: &Files, now_s: i64) -> Result<Arc<ServerConfig>, TlsError> {
+/// The certificate that clients are shown. Another one may take its place while the server runs.
+#[derive(Debug)]
+pub struct Shown(RwLock<Arc<CertifiedKey>>);
+
+impl Shown {
+    /// The certificate and its key in these files.
+    ///
+    /// # Errors
+    /// [`TlsError`]; a certificate that has expired is refused now rather than by every client later.
+    pub fn load(files: &Files, now_s: i64) -> Result<Shown, TlsError> {
+        Ok(Shown(RwLock::new(Arc::new(load(files, now_s)?))))
+    }
+
+    /// Shows what is in these files from now on; whether that is another certificate than before.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load); then nothing changes.
+    pub fn replace(&self, files: &Files, now_s: i64) -> Result<bool, TlsError> {
+        let found = load(files, now_s)?;
+        let is_new = found.cert != self.current().cert;
+        if is_new {
+            *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(found);
+        }
+        Ok(is_new)
+    }
+
+    /// What is shown now.
+    pub(super) fn current(&self) -> Arc<CertifiedKey> {
+        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl ResolvesServerCert for Shown {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(self.current())
+    }
+}
+
+fn load(files: &Files, now_s: i64) -> Result<CertifiedKey, TlsError> {
     let unusable = |path: &Path, why: String| TlsError::Unusable { path: path.to_owned(), why };
     let certificates = private::read(&files.certificate, Secrecy::Certificate)?;
     let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&certificates).collect();
@@ -97,14 +136,21 @@ pub fn server_config(files: &Files, now_s: i64) -> Result<Arc<ServerConfig>, Tls
     let key = PrivateKeyDer::from_pem_slice(&key).map_err(|error| unusable(&files.key, plain(&error)))?;
 
     let mismatch = |why| TlsError::Mismatch { certificate: files.certificate.clone(), key: files.key.clone(), why };
+    CertifiedKey::from_der(chain, key, &provider()).map_err(mismatch)
+}
+
+/// The server's TLS configuration around the certificate that it shows.
+///
+/// # Errors
+/// [`TlsError::Configuration`].
+pub fn server_config(shown: Arc<Shown>) -> Result<Arc<ServerConfig>, TlsError> {
     let mut config = ServerConfig::builder_with_provider(Arc::new(provider()))
         .with_protocol_versions(&[&rustls::version::TLS13])
-        .map_err(mismatch)?
+        .map_err(TlsError::Configuration)?
         .with_no_client_auth()
-        .with_single_cert(chain, key)
-        .map_err(mismatch)?;
+        .with_cert_resolver(shown);
     config.alpn_protocols = vec![limits::ALPN.to_vec()];
-    config.ticketer = aws_lc_rs::Ticketer::new().map_err(mismatch)?;
+    config.ticketer = aws_lc_rs::Ticketer::new().map_err(TlsError::Configuration)?;
     // One ticket is enough for one next connection, and costs less than two.
     config.send_tls13_tickets = 1;
     config.key_log = Arc::new(exporter::Tap);

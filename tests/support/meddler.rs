@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use postrider::net::tls::{Files, server_config};
+use postrider::net::tls::{Files, Shown, server_config};
 use postrider_protocol::wire::{ClientFrame, ServerFrame};
 use postrider_protocol::{frame, limits};
 use rustls::ClientConfig;
@@ -43,7 +43,7 @@ impl Meddler {
         mut of_a_connection: impl FnMut() -> M + Send + 'static,
     ) -> Self {
         let files = Files { certificate: tls.join("server.pem"), key: tls.join("server.key") };
-        let acceptor = TlsAcceptor::from(server_config(&files, 0).unwrap());
+        let acceptor = TlsAcceptor::from(server_config(Shown::load(&files, 0).unwrap().into()).unwrap());
         let connector = TlsConnector::from(Arc::new(trusting_config()));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();

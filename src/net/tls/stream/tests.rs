@@ -14,7 +14,7 @@ use tokio_rustls::{TlsConnector, client};
 
 use super::*;
 use crate::net::certificate;
-use crate::net::tls::server_config;
+use crate::net::tls::{Shown, server_config};
 
 const NOW: i64 = 1_800_000_000;
 
@@ -30,7 +30,8 @@ impl Pair {
     fn new(suite: SupportedCipherSuite) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let made = certificate::find_or_make(directory.path(), &["localhost".into()], NOW).expect("a certificate");
-        let server = server_config(&made.server, NOW).expect("a configuration");
+        let server =
+            server_config(Arc::new(Shown::load(&made.server, NOW).expect("a certificate"))).expect("a configuration");
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_file(&made.ca).expect("a certificate")).expect("a root");
         let provider = rustls::crypto::CryptoProvider { cipher_suites: vec![suite], ..aws_lc_rs::default_provider() };
