@@ -255,7 +255,7 @@ impl ServerProcess {
         self.status_bytes("VmRSS:")
     }
 
-    /// The most memory it ever had in use, in bytes.
+    /// The most memory it ever had in use, in bytes; Linux counts it a processor at a time, so that it may go down a little.
     #[cfg(target_os = "linux")]
     pub fn peak_memory(&self) -> u64 {
         self.status_bytes("VmHWM:")
