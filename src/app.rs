@@ -19,6 +19,7 @@ use crate::clock::Clock;
 use crate::config::{Config, OnFailure};
 use crate::hub::{self, Hub};
 use crate::ids::{AppId, DeviceId, UserId};
+use crate::net::lobby::Lobby;
 use crate::net::renewal::{self, Renewal, Source};
 use crate::net::tls::{Files, Shown, TlsError};
 use crate::net::{self, listener, tls};
@@ -57,6 +58,9 @@ pub enum StartError {
         /// The operating system's reason.
         error: io::Error,
     },
+    /// The threads for logins.
+    #[error("cannot start: {0}")]
+    Threads(io::Error),
     /// The operator's socket.
     #[error("cannot make the operator socket in {data}: {error}")]
     Admin {
@@ -102,6 +106,8 @@ pub struct Server {
     stop: CancellationToken,
     connections: TaskTracker,
     services: TaskTracker,
+    /// Held: where connections come and go.
+    lobby: Lobby,
 }
 
 impl Server {
@@ -163,7 +169,9 @@ impl Server {
                 per_address: config.limits.failed_logins_per_address,
             },
         };
-        let shared = Arc::new(net::Shared::new(Arc::clone(&router), clock.clone(), limits));
+        let lobby = Lobby::open().map_err(StartError::Threads)?;
+        let shared = net::Shared::new(Arc::clone(&router), clock.clone(), limits, lobby.handle().clone());
+        let shared = Arc::new(shared);
         let server = Self {
             addresses,
             data: data.clone(),
@@ -179,6 +187,7 @@ impl Server {
             stop: CancellationToken::new(),
             connections: TaskTracker::new(),
             services: TaskTracker::new(),
+            lobby,
         };
         let operator = StoreOperator::new(store, server.host(engine, &router, &tenants));
         server.services.spawn(admin::serve(socket, Arc::new(operator), server.stop.clone()));
@@ -198,14 +207,15 @@ impl Server {
     ) {
         let admission = listener::Admission::new(self.max_connections);
         for (_, listener) in listeners {
-            self.services.spawn(listener::accept(
+            let accepting = listener::accept(
                 listener,
                 Arc::clone(tls),
                 Arc::clone(shared),
                 Arc::clone(&admission),
                 self.connections.clone(),
                 self.stop.clone(),
-            ));
+            );
+            self.services.spawn_on(accepting, self.lobby.handle());
         }
     }
 

@@ -23,6 +23,11 @@ const PERSISTENCE: Duration = Duration::from_secs(300);
 /// The shortest and the longest pause before a login is tried again.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
 
+/// How much threads that stand back do so: see nice(7). As much as those of our server on which logins happen, so that
+/// neither side of a storm is in the other's way.
+#[cfg(target_os = "linux")]
+const NICENESS: i32 = 5;
+
 /// How often it is looked whether everybody is done.
 const GLANCE: Duration = Duration::from_millis(5);
 
@@ -50,7 +55,7 @@ pub struct Crew {
     apart: Option<Apart>,
 }
 
-/// A runtime of its own, of one thread: what happens on the others does not hold it up.
+/// A runtime of its own: what happens on other threads does not hold it up.
 struct Apart(Option<Runtime>);
 
 impl Drop for Apart {
@@ -58,6 +63,12 @@ impl Drop for Apart {
         // Its tasks have ended or are not needed any more, and to wait for them is not allowed here.
         self.0.take().into_iter().for_each(Runtime::shutdown_background);
     }
+}
+
+/// Lowers the priority of the calling thread. Where the system has no such thing for a thread, nobody stands back.
+fn stand_back() {
+    #[cfg(target_os = "linux")]
+    let _ = rustix::process::setpriority_process(None, NICENESS);
 }
 
 struct Shared {
@@ -120,9 +131,21 @@ impl Crew {
     ///
     /// # Errors
     /// When the system has no thread for it.
-    pub fn apart(mut self) -> io::Result<Self> {
-        let runtime = runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-        self.apart = Some(Apart(Some(runtime)));
+    pub fn apart(self) -> io::Result<Self> {
+        self.on(runtime::Builder::new_multi_thread().worker_threads(1))
+    }
+
+    /// Its connections run on threads that stand back where others have something to do: those of another crew, apart,
+    /// and those of a server on this machine.
+    ///
+    /// # Errors
+    /// When the system has no threads for it.
+    pub fn standing_back(self) -> io::Result<Self> {
+        self.on(runtime::Builder::new_multi_thread().on_thread_start(stand_back))
+    }
+
+    fn on(mut self, threads: &mut runtime::Builder) -> io::Result<Self> {
+        self.apart = Some(Apart(Some(threads.enable_all().build()?)));
         Ok(self)
     }
 

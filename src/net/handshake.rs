@@ -84,9 +84,13 @@ async fn enter(
         () = &mut deadline => Err(HandshakeError::Refused(ErrorCode::LoginTimeout.into())),
     };
     match outcome {
-        Ok((peer, session, welcome)) => {
-            Ok(Box::new(Connection::new(entrant.stream, from, entrant.inbound, welcome, peer, session)))
-        }
+        Ok((peer, session, welcome)) => match entrant.stream.move_to(&shared.hall) {
+            Ok(stream) => Ok(Box::new(Connection::new(stream, from, entrant.inbound, welcome, peer, session))),
+            Err(_) => {
+                shared.router.leave(&peer);
+                Err(HandshakeError::Gone)
+            }
+        },
         Err(error) => {
             if let HandshakeError::Refused(coded) = &error {
                 entrant.refuse(coded).await;

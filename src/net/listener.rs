@@ -5,7 +5,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::BoxFuture;
 use rustls::ServerConfig;
 use tokio::net::TcpListener;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -36,9 +35,6 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
-/// A login under way.
-type Login = BoxFuture<'static, Option<Box<Connection>>>;
-
 /// Counts connections against the limits; shared by the listeners of a server.
 pub struct Admission {
     room: Arc<Semaphore>,
@@ -60,7 +56,7 @@ impl Admission {
     }
 }
 
-/// Accepts until `stop`, a task of `tasks` per connection.
+/// Accepts until `stop`, a task of `tasks` per connection. To be run in the lobby.
 pub async fn accept(
     listener: TcpListener,
     tls: Arc<ServerConfig>,
@@ -83,9 +79,8 @@ pub async fn accept(
                 if let Err(error) = socket.set_nodelay(true) {
                     tracing::debug!(%from, %error, "no TCP_NODELAY");
                 }
-                // Boxed: login needs far more room than a connection at rest, and only once.
-                let login = Box::pin(handshake::log_in(Arc::clone(&shared), Arc::clone(&tls), socket, from, admitted));
-                tasks.spawn(serve(Arc::clone(&shared), login, permit));
+                let login = handshake::log_in(Arc::clone(&shared), Arc::clone(&tls), socket, from, admitted);
+                tasks.spawn(come_in(Arc::clone(&shared), login, permit, tasks.clone()));
             }
             Err(error) => pause_after(&error, &stop).await,
         }
@@ -105,15 +100,25 @@ async fn pause_after(error: &io::Error, stop: &CancellationToken) {
     }
 }
 
-/// One connection from login to close; it has its place as long.
-async fn serve(shared: Arc<Shared>, login: Login, _place: OwnedSemaphorePermit) {
-    let Some(mut connection) = login.await else { return };
+/// A login, in the lobby; who is logged in is served elsewhere. It has its place as long as it is there.
+async fn come_in(
+    shared: Arc<Shared>,
+    login: impl Future<Output = Option<Box<Connection>>>,
+    place: OwnedSemaphorePermit,
+    tasks: TaskTracker,
+) {
+    if let Some(connection) = login.await {
+        let hall = shared.hall.clone();
+        tasks.spawn_on(serve(shared, connection, place), &hall);
+    }
+}
+
+/// A connection that is logged in, until its close.
+async fn serve(shared: Arc<Shared>, mut connection: Box<Connection>, place: OwnedSemaphorePermit) {
     let ended = connection.serve(&shared).await;
     connection.log_end(&ended);
-    // Boxed: a connection at rest needs no room for it.
-    let (turn, _) = Box::pin(shared.turns.take(&shared.clock)).await;
-    drop(connection);
-    drop(turn);
+    // What is left to do, some 20 µs, is done in the lobby.
+    shared.lobby.spawn(async move { drop((connection, place)) });
 }
 
 #[cfg(test)]

@@ -6,7 +6,8 @@
 //! - [`certificate`]: the certificate a server makes for itself; [`renewal`]: shows another one while the server runs
 //! - [`private`]: files that others must not read or write
 //! - [`attempts`]: failed logins, counted by where they come from
-//! - `turns`: what storms are made of takes turns, so that it does not stand in front of connected peers
+//! - [`lobby`]: the threads on which connections come and go
+//! - `turns`: key exchanges take turns, so that they do not stand in front of logins that are further on
 //! - [`handshake`]: TLS and login of one connection: `Hello` → `Welcome`
 //! - [`connection`]: one logged-in connection: bytes ↔ session
 
@@ -15,6 +16,7 @@ pub mod certificate;
 pub mod connection;
 pub mod handshake;
 pub mod listener;
+pub mod lobby;
 pub mod private;
 pub mod renewal;
 pub mod tls;
@@ -24,6 +26,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use attempts::Attempts;
+use tokio::runtime::Handle;
 use turns::Turns;
 
 use crate::clock::Clock;
@@ -52,14 +55,20 @@ pub struct Shared {
     pub config: Config,
     attempts: Attempts,
     turns: Turns,
+    /// Where connections come and go, and where they are served.
+    lobby: Handle,
+    hall: Handle,
 }
 
 impl Shared {
-    /// What the connections of a server share.
+    /// What the connections of a server share. They come and go in the `lobby`, and are served where this is called.
+    ///
+    /// # Panics
+    /// Outside of a runtime.
     #[must_use]
-    pub fn new(router: Arc<Router>, clock: Clock, config: Config) -> Self {
+    pub fn new(router: Arc<Router>, clock: Clock, config: Config, lobby: Handle) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let attempts = Attempts::new(config.failures);
-        Self { router, clock, config, attempts, turns: Turns::new(cores) }
+        Self { router, clock, config, attempts, turns: Turns::new(cores), lobby, hall: Handle::current() }
     }
 }

@@ -1,8 +1,8 @@
-//! Turns at what storms are made of: key exchanges, and taking connections down.
+//! Turns at key exchanges.
 //!
-//! A key exchange holds a thread for some 150 µs, an end for some 20 µs. Thousands of them, all ready to run, would stand
-//! in front of every connected peer. So no more are ready to run than there are cores, and the others wait here, first
-//! come, first served, however many there are: they are bounded by the connections there may be.
+//! A key exchange holds a thread for some 150 µs. Thousands of them, all ready to run, would stand in front of every login
+//! that has its own behind it. So no more are ready to run than there are cores, and the others wait here, first come,
+//! first served, however many there are: they are bounded by the connections there may be.
 
 use std::time::Duration;
 

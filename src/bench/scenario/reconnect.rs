@@ -72,7 +72,7 @@ impl Run {
         let schedule = Arc::new(OnceLock::new());
         let (bystanders, bells) = self.bystanders(storm, &schedule).await?;
         let mut home = Home::default();
-        let mut crew = self.crew_in(self.calmly());
+        let mut crew = stand_back(self.crew_in(self.calmly()))?;
         crew.ramp(self.those_who_drop(storm)).await?;
 
         self.mark(Mark::Begin, &mut findings).await;
@@ -99,7 +99,7 @@ impl Run {
             senders.for_each(|sender| sender.allow(1));
             self.mark(begin, &mut findings).await;
             self.open(phase);
-            crew = self.crew();
+            crew = stand_back(self.crew())?;
             let ramped = crew.ramp(dropped.members).await?;
             // Before the others are waited for: what is felt is felt while this server is stormed.
             self.close(phase);
@@ -132,7 +132,7 @@ impl Run {
         let pace = Pace::Schedule(Arc::clone(schedule));
         let wishes = Wishes { size: storm.size, pace, until: Until::Delivered, reads: false, budget: u64::MAX };
         // What they feel is to be the server's doing, and not that this generator makes so many connections meanwhile.
-        let crew = self.crew_in(self.calmly()).apart().map_err(|error| BenchError::Worker(error.to_string()))?;
+        let crew = self.crew_in(self.calmly()).apart().map_err(no_threads)?;
         self.talkers_in(crew, storm.bystanders, &wishes).await
     }
 
@@ -150,4 +150,13 @@ impl Run {
         tokio::time::sleep(LAST_WORDS).await;
         crew.drop_all().await
     }
+}
+
+/// A storm of the generator's is to be felt as one of other machines would be.
+fn stand_back(crew: Crew) -> Result<Crew, BenchError> {
+    crew.standing_back().map_err(no_threads)
+}
+
+fn no_threads(error: std::io::Error) -> BenchError {
+    BenchError::Worker(error.to_string())
 }

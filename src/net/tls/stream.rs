@@ -22,6 +22,7 @@ use rustls::unbuffered::{ConnectionState, EncodeError, EncodeTlsData, EncryptErr
 use rustls::{Error, ServerConfig};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::runtime::Handle;
 
 use super::exporter::{self, Exported};
 
@@ -78,6 +79,16 @@ impl TlsStream {
     pub fn new(config: Arc<ServerConfig>, socket: TcpStream) -> io::Result<Self> {
         let tls = UnbufferedServerConnection::new(config).map_err(broken)?;
         Ok(Self { socket, tls, received: Vec::new(), unsent: BytesMut::new(), ended: None })
+    }
+
+    /// The same stream, which is to be used on `runtime` from now on.
+    ///
+    /// # Errors
+    /// When the system cannot watch another socket. The connection is closed.
+    pub fn move_to(self, runtime: &Handle) -> io::Result<Self> {
+        let socket = self.socket.into_std()?;
+        let _there = runtime.enter();
+        Ok(Self { socket: TcpStream::from_std(socket)?, ..self })
     }
 
     /// Whether the handshake is under way.
