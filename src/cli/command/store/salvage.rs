@@ -10,6 +10,9 @@ use crate::cli::exit::{Exit, Failure};
 use crate::cli::print;
 
 /// Save what is sound of a damaged store into a new one, and say what is not there. Prefer a backup, if it is not old.
+///
+/// Senders are told that what is lost has expired, up to where it may have been: some of what they see as expired may still
+/// arrive, and nothing that is lost is ever called delivered.
 #[derive(Args, Debug)]
 pub struct Salvage {
     /// The damaged data directory; it is not changed

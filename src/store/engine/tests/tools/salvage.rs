@@ -1,5 +1,6 @@
 //! A damaged store: what is sound is saved, what is not is told, and what is made is sound.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
@@ -8,7 +9,7 @@ use super::super::super::keys;
 use super::super::super::tools::{self, Salvaged};
 use super::super::copy;
 use super::{inboxes, is_sound, world, written};
-use crate::ids::{AppId, DeviceId, UserId};
+use crate::ids::{AppId, ConversationId, DeviceId, UserId};
 
 const BOB: UserId = UserId(2);
 
@@ -28,6 +29,43 @@ fn flip(tree: &sled::Tree, key: &[u8]) {
     let mut value = tree.get(key).unwrap().expect("a row").to_vec();
     *value.last_mut().unwrap() ^= 4;
     tree.insert(key, value).unwrap();
+}
+
+/// What a device believes of a peer: the messages up to each watermark that no `expired` came before. By
+/// conversation and peer, (delivered, expired up to).
+#[derive(Default)]
+struct Believes(BTreeMap<(u64, String), (Vec<u64>, u64)>);
+
+impl Believes {
+    fn take<'e>(&mut self, entries: impl IntoIterator<Item = &'e String>) {
+        for entry in entries {
+            let words: Vec<&str> = entry.split(' ').filter(|word| !word.starts_with('-')).collect();
+            let [_, about, peer, kind @ ("delivered" | "expired")] = words[..] else { continue };
+            let (conversation, seq) = about.split_once('.').unwrap();
+            let (conversation, seq): (u64, u64) = (conversation.parse().unwrap(), seq.parse().unwrap());
+            let (delivered, expired) = self.0.entry((conversation, peer.to_owned())).or_default();
+            if kind == "expired" {
+                *expired = seq.max(*expired);
+            } else {
+                let first = delivered.last().copied().unwrap_or(0).max(*expired) + 1;
+                delivered.extend(first..=seq);
+            }
+        }
+    }
+
+    fn delivered(&self, conversation: u64, peer: &str) -> &[u64] {
+        self.0.get(&(conversation, peer.to_owned())).map_or(&[], |(delivered, _)| delivered)
+    }
+}
+
+/// The numbers of the messages in a peer's inbox.
+fn numbers(inbox: &[String], conversation: u64) -> Vec<u64> {
+    let number = |entry: &String| {
+        let about = entry.split(' ').find(|word| word.contains('.'))?;
+        let (found, seq) = about.split_once('.')?;
+        (found == conversation.to_string() && entry.contains('>')).then(|| seq.parse().unwrap())
+    };
+    inbox.iter().filter_map(number).collect()
 }
 
 fn salvage(from: &Path, to: &Path) -> Salvaged {
@@ -59,7 +97,7 @@ fn of_a_sound_store_nothing_is_lost_and_it_is_not_changed() {
 fn whichever_row_is_damaged_it_is_told_and_the_rest_fits_together() {
     let directory = tempfile::tempdir().unwrap();
     let original = directory.path().join("original");
-    written(&original);
+    let before = written(&original);
     let mut rows = Vec::new();
     damaged(&original, |tree| rows = tree.iter().keys().map(|key| key.unwrap().to_vec()).collect());
     // The first and the last of each table.
@@ -78,8 +116,24 @@ fn whichever_row_is_damaged_it_is_told_and_the_rest_fits_together() {
         assert!(salvaged.damage_count == 1 && !salvaged.is_whole(), "{key:?}: {salvaged:?}");
         let world = world(&to);
         let alice = world.attach("alice", "laptop");
-        world.attach("bob", "laptop");
-        world.acked(&alice, 1, "bob", "it goes on");
+        // Who takes a message after the salvage confirms it, and what was taken before was confirmed: bob had 7 of alice's
+        // messages of 40, carol 2 of 20.
+        let mut believed = [Believes::default(), Believes::default()];
+        believed[1].take(&before[0]);
+        for (peer, conversation, taken, sent) in [("bob", 1, 7, 40), ("carol", 2, 2, 20)] {
+            let phone = world.attach(peer, "phone");
+            let (_, seq) = world.acked(&alice, conversation, peer, "it goes on");
+            let mut there = numbers(&world.inbox(&phone), conversation);
+            assert_eq!(there.pop(), Some(seq), "{key:?}");
+            world.received(&phone, world.user(peer).unwrap().head.0);
+            for believed in &mut believed {
+                believed.take(&world.inbox(&alice));
+                let delivered = believed.delivered(conversation, peer);
+                let is_true = |number: &u64| *number <= taken || *number > sent || there.contains(number);
+                assert!(delivered.iter().all(is_true), "{key:?}: {peer}: {delivered:?} of {there:?}");
+                assert!(delivered.contains(&seq), "{key:?}: {peer}: {delivered:?}");
+            }
+        }
         drop(world);
         is_sound(&to);
         fs::remove_dir_all(&from).unwrap();
@@ -106,13 +160,137 @@ fn messages_that_are_lost_are_told_with_their_user_and_place() {
     assert_eq!((loss.messages, &loss.positions[..]), (last(1) - last(0), &[(last(0) + 1, last(1))][..]));
     // Nothing else is in this conversation: numbers and positions go together.
     assert_eq!(loss.conversations, [(1, loss.positions.clone())]);
+    // The sender, and bob's own devices, are told that it has expired, up to the last that is lost.
+    let expired = |inbox: &[String]| {
+        let head: u64 = inbox.last().unwrap().split(' ').next().unwrap().parse().unwrap();
+        format!("{} 1.{} bob expired", head + 1, last(1))
+    };
     let after = inboxes(&to);
-    assert_eq!((&after[0], &after[2]), (&before[0], &before[2]));
+    assert_eq!((&after[0][..before[0].len()], &after[2]), (&before[0][..], &before[2]));
+    assert_eq!(after[0][before[0].len()..], [expired(&before[0])]);
     let kept = |entry: &&String| {
         let position: u64 = entry.split(' ').next().unwrap().parse().unwrap();
         !(last(0) < position && position <= last(1))
     };
-    assert_eq!(after[1], before[1].iter().filter(kept).cloned().collect::<Vec<_>>());
+    let kept: Vec<String> = before[1].iter().filter(kept).cloned().chain([expired(&before[1])]).collect();
+    assert_eq!(after[1], kept);
+}
+
+#[test]
+fn no_later_receipt_speaks_for_a_message_that_is_lost() {
+    let directory = tempfile::tempdir().unwrap();
+    let (from, to) = (directory.path().join("data"), directory.path().join("out"));
+    let before = written(&from);
+    let mut lost = Vec::new();
+    damaged(&from, |tree| {
+        let found = tree.scan_prefix(keys::chunks_of_user(AppId(1), BOB)).keys();
+        let chunks: Vec<_> = found.map(|key| key.unwrap().to_vec()).collect();
+        let last = |chunk: usize| keys::last_of(&chunks[chunk]).unwrap().0;
+        // Numbers and positions go together.
+        lost.extend(last(0) + 1..=last(1));
+        flip(tree, &chunks[1]);
+    });
+    salvage(&from, &to);
+    let world = world(&to);
+    let (alice, bob) = (world.attach("alice", "phone"), world.attach("bob", "phone"));
+    let mut believed = Believes::default();
+    believed.take(&before[0]);
+    assert_eq!(believed.delivered(1, "bob"), [1, 2, 3, 4, 5, 6, 7]);
+    world.received(&bob, world.user("bob").unwrap().head.0);
+    believed.take(&world.inbox(&alice));
+    let delivered = believed.delivered(1, "bob");
+    assert!(!lost.is_empty() && lost.iter().all(|lost| !delivered.contains(lost)), "{lost:?}: {delivered:?}");
+    assert!(delivered.ends_with(&[39, 40]), "{delivered:?}");
+}
+
+#[test]
+fn an_expiry_that_the_sender_was_told_and_is_lost_is_told_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let (from, to) = (directory.path().join("data"), directory.path().join("out"));
+    {
+        let mut world = world(&from);
+        let (alice, bob) = (world.attach("alice", "phone"), world.attach("bob", "phone"));
+        for id in 1..=3 {
+            world.acked(&alice, id, "bob", "nobody takes it");
+        }
+        world.now += 1_000;
+        world.outcome(world.sweeping(world.now, &[alice.device, bob.device]));
+        for id in 4..=5 {
+            world.acked(&alice, id, "bob", "it is young");
+        }
+        assert!(world.inbox(&alice).iter().any(|entry| entry.ends_with("1.3 bob expired")));
+    }
+    damaged(&from, |tree| {
+        let chunk = tree.scan_prefix(keys::chunks_of_user(AppId(1), UserId(1))).keys().next().unwrap().unwrap();
+        flip(tree, &chunk);
+    });
+    salvage(&from, &to);
+    let world = world(&to);
+    let (alice, bob) = (world.attach("alice", "phone"), world.attach("bob", "phone"));
+    world.received(&bob, world.user("bob").unwrap().head.0);
+    let mut believed = Believes::default();
+    believed.take(&world.inbox(&alice));
+    assert_eq!(believed.delivered(1, "bob"), [4, 5]);
+}
+
+#[test]
+fn a_send_that_is_lost_with_its_recipient_is_expired_in_every_conversation_and_its_number_not_given_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let (from, to) = (directory.path().join("data"), directory.path().join("out"));
+    {
+        let config = super::super::EngineConfig { segment_bytes: 1 << 20, ..super::tiny(&from) };
+        let world = super::World::around(std::sync::Arc::new(super::Engine::open(&config).unwrap()));
+        let alice = world.attach("alice", "phone");
+        world.attach("bob", "phone");
+        world.attach("carol", "phone");
+        world.acked(&alice, 1, "bob", "the first");
+        assert_eq!(world.acked(&alice, 2, "bob", "lost"), (1, 2));
+        assert_eq!(world.acked(&alice, 3, "carol", "the last"), (2, 1));
+    }
+    let segment = from.join("journal/0.segment");
+    let mut bytes = fs::read(&segment).unwrap();
+    // Groups: the app, three logins, a message; then the one that is lost.
+    let lost = (0..5).fold(layout::FIRST_RECORD, |record, _| layout::ends(&bytes, record).1);
+    bytes[lost + 30] ^= 1;
+    fs::write(&segment, &bytes).unwrap();
+    let salvaged = salvage(&from, &to);
+    assert!(salvaged.losses.iter().any(|loss| loss.what.starts_with("up to 1 of the user's")), "{salvaged:?}");
+
+    let world = world(&to);
+    let (alice, bob) = (world.attach("alice", "phone"), world.attach("bob", "phone"));
+    assert_eq!(world.acked(&alice, 4, "bob", "goes on"), (1, 3));
+    world.received(&bob, world.user("bob").unwrap().head.0);
+    let mut believed = Believes::default();
+    believed.take(&world.inbox(&alice));
+    assert_eq!(believed.delivered(1, "bob"), [3]);
+}
+
+#[test]
+fn a_conversation_whose_head_is_lost_gives_no_number_twice() {
+    let directory = tempfile::tempdir().unwrap();
+    let (from, to) = (directory.path().join("data"), directory.path().join("out"));
+    let before = {
+        let world = world(&from);
+        let (alice, bob) = (world.attach("alice", "phone"), world.attach("bob", "phone"));
+        world.attach("carol", "phone");
+        for id in 1..=300 {
+            world.acked(&alice, id, if id <= 20 { "bob" } else { "carol" }, "a message");
+        }
+        world.received(&bob, 20);
+        let before = world.inbox(&alice);
+        // Nothing is left that tells how far this conversation has got.
+        world.received(&alice, world.user("alice").unwrap().head.0);
+        before
+    };
+    damaged(&from, |tree| flip(tree, &keys::conversation(AppId(1), ConversationId(1))));
+    salvage(&from, &to);
+    let world = world(&to);
+    let alice = world.attach("alice", "phone");
+    let mut believed = Believes::default();
+    believed.take(&before);
+    assert_eq!(believed.delivered(1, "bob").len(), 20);
+    let (conversation, seq) = world.acked(&alice, 301, "bob", "nobody has it yet");
+    assert!(conversation == 1 && !believed.delivered(1, "bob").contains(&seq), "{seq}");
 }
 
 #[test]
@@ -156,7 +334,7 @@ fn groups_behind_a_damaged_one_in_the_journal_are_saved() {
     assert!(salvaged.damage[0].contains(&format!("bytes {tenth} to")), "{:?}", salvaged.damage);
     let world = world(&to);
     let bob = world.inbox(&world.attach("bob", "phone"));
-    assert_eq!(bob.len(), 19, "{bob:?}");
+    assert!(bob.len() == 20 && bob[19].ends_with("1.10 bob expired"), "{bob:?}");
     assert!(bob[8].ends_with("message 9") && bob[9].ends_with("message 11"), "{bob:?}");
     let lost = salvaged.losses.iter().find(|loss| loss.user.as_deref() == Some("bob")).expect("bob's");
     assert_eq!((lost.messages, &lost.positions[..]), (1, &[(10, 10)][..]));
@@ -183,7 +361,7 @@ fn without_sleds_files_what_the_journal_has_is_saved() {
         assert!(world.apps().iter().any(|(id, name, _)| (*id, name.as_str()) == (1, "app-1")));
         let alice = world.attach("alice", "phone");
         let inbox = world.inbox(&alice);
-        assert!(inbox.last().is_some_and(|last| last.ends_with("carol>alice an answer")), "{inbox:?}");
+        assert!(inbox.iter().any(|entry| entry.ends_with("carol>alice an answer")), "{inbox:?}");
     }
 }
 

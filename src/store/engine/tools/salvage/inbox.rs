@@ -11,7 +11,7 @@ use super::repair::{Lacking, Repair, acked, gaps};
 use crate::ids::{ConversationId, DeviceId, Position, SendId, Seq, UserId};
 use crate::store::engine::keys::{self, Key};
 use crate::store::engine::rows::{
-    AnswerRow, Answers, Body, Chunk, Content, Entry, MessageFacts, Number, ReceiptFacts, UserRow,
+    AnswerRow, Answers, Body, Chunk, Content, Entry, MessageFacts, Number, ReceiptFacts, ReceiptKind, UserRow,
 };
 use crate::store::engine::{cold, state::ReceiptKey};
 use crate::store::{Answer, Refusal, StoreError};
@@ -71,13 +71,20 @@ impl Repair<'_> {
         let lost = row.messages.saturating_sub(messages);
         row.messages = messages;
         self.answers(id, &mut row, &mut known)?;
-        if lost > 0 || receipts > 0 {
-            let what =
-                format!("{lost} messages and {receipts} receipts of the inbox are lost; nobody else is told of it");
+        let is_lost = self.lost_users.contains(&id);
+        if lost > 0 || receipts > 0 || is_lost {
+            let what = match is_lost {
+                true => "messages to the user may be lost: senders are told that they expired".to_owned(),
+                false => format!(
+                    "{lost} messages and {receipts} receipts of the inbox are lost; senders of messages are told that they \
+                     expired"
+                ),
+            };
             let (app, user) = (self.row.name.clone(), Some(row.name.to_string()));
             let positions = gaps(row.trimmed.0, kept.iter().map(|position| position.0), row.head.0);
             let loss = Loss { app, user, what, messages: lost, positions, ..Loss::default() };
-            self.lacking.push(Lacking { user: id, loss, known });
+            let (of_messages, is_certain) = (lost > 0 || is_lost, lost > 0 || receipts > 0);
+            self.lacking.push(Lacking { user: id, loss, known, of_messages, is_certain });
         }
         self.put(&keys::user(self.app, id), &row)?;
         self.users.insert(id, row);
@@ -99,6 +106,7 @@ impl Repair<'_> {
     ) -> Result<bool, StoreError> {
         let (facts, body) = match &entry.content {
             Content::Receipt(receipt) => {
+                self.seen(receipt.conversation, receipt.seq);
                 return Ok(newest.get(&order(receipt)).is_some_and(|(_, newest)| *newest == entry.position));
             }
             Content::Message(facts, body) => (facts, body),
@@ -145,7 +153,7 @@ impl Repair<'_> {
 
     /// Says which receipts are the newest; returns how many there were whose entry is lost.
     fn write_newest(
-        &self,
+        &mut self,
         id: UserId,
         newest: &BTreeMap<NewestKey, (ReceiptKey, Position)>,
     ) -> Result<u64, StoreError> {
@@ -157,6 +165,8 @@ impl Repair<'_> {
             let found = keys::receipt_of(&key).and_then(|about| newest.get(&order_of(about)));
             if found.is_none_or(|(_, found)| found.0 < position) && position > trimmed.0 {
                 lost += 1;
+                let about = keys::receipt_of(&key).filter(|(kind, ..)| *kind == ReceiptKind::Expired);
+                self.lost_expiries.extend(about.map(|(_, conversation, about)| (id, conversation, about)));
             }
             self.disk.write(&key, None)?;
         }
@@ -218,6 +228,9 @@ impl Repair<'_> {
             );
             let (app, user) = (self.row.name.clone(), Some(row.name.to_string()));
             self.salvaged.lost(Loss { app, user, what, ..Loss::default() });
+            if !self.journal_is_whole {
+                *self.lost_sends.entry(id).or_default() += missing.len() as u64;
+            }
         }
         Ok(())
     }

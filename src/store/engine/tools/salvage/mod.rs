@@ -2,14 +2,18 @@
 //!
 //! Rows of sled whose checksum holds are taken, then the journal's sound groups are replayed over them, oldest first. What
 //! is left is made to fit together again: counts, heads, newest receipts, names. Nothing is invented: what must be there and
-//! is lost becomes what claims least, such as a watermark of 0.
+//! is lost becomes what claims least, such as a watermark of 0. Senders are told that what is lost has expired: no later receipt
+//! may speak for it. What cannot be known is what the end of the journal had, when it is gone without a trace: the store is then as
+//! it was before that.
 //!
 //! # Layout
 //! - this file: the way, and the report
 //! - `rows`: what is sound in sled's files
 //! - `repair`: apps, users and conversations that fit together
 //! - `inbox`: one user's
+//! - `expired`: what is lost, told to senders
 
+mod expired;
 mod inbox;
 mod repair;
 mod rows;
@@ -106,8 +110,9 @@ pub fn salvage(from: &Path, to: &Path, salt: u64, progress: &mut dyn FnMut(u64))
 
     let config = config(from, salt)?;
     let disk = Arc::new(Disk::open(files.clone(), directory, config.cache_bytes / 2)?);
+    let damage = salvaged.damage_count;
     replay(&disk, &from.join("journal"), spilled, &mut salvaged)?;
-    repair::repair(&disk, &mut salvaged)?;
+    repair::repair(&disk, salvaged.damage_count == damage, &mut salvaged)?;
     disk.write(&keys::spilled(), None)?;
     disk.sync()?;
     let disk = Arc::into_inner(disk).ok_or(StoreError::Closed)?;

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::expired::LostExpiries;
 use super::{Loss, Salvaged};
 use crate::ids::{AppId, ConversationId, Seq, UserId};
 use crate::store::StoreError;
@@ -15,7 +16,9 @@ use crate::store::{Answer, engine::rows::AnswerRow};
 const LOST_NUMBERS: u64 = 1_000_000;
 
 /// Repairs every app.
-pub(super) fn repair(disk: &Disk, salvaged: &mut Salvaged) -> Result<(), StoreError> {
+///
+/// `journal_is_whole`: whether all its groups were replayed.
+pub(super) fn repair(disk: &Disk, journal_is_whole: bool, salvaged: &mut Salvaged) -> Result<(), StoreError> {
     let mut names = BTreeMap::new();
     let mut ids = BTreeSet::new();
     for row in disk.scan_all() {
@@ -43,6 +46,10 @@ pub(super) fn repair(disk: &Disk, salvaged: &mut Salvaged) -> Result<(), StoreEr
             lost_users: BTreeSet::new(),
             conversations: BTreeMap::new(),
             lacking: Vec::new(),
+            lost_expiries: BTreeSet::new(),
+            lost_sends: BTreeMap::new(),
+            lost_conversations: BTreeSet::new(),
+            journal_is_whole,
             row,
         };
         repair.app(found.is_none())?;
@@ -62,6 +69,13 @@ pub(super) struct Repair<'a> {
     pub conversations: BTreeMap<ConversationId, ConversationRow>,
     /// Inboxes in which something is lost.
     pub lacking: Vec<Lacking>,
+    /// What users were told of expiry, and is lost before their devices took it.
+    pub lost_expiries: LostExpiries,
+    /// Of each user, the sends of which not even the answer is left, if they may have been lost with it.
+    pub lost_sends: BTreeMap<UserId, u64>,
+    /// Of these only the members are known.
+    pub lost_conversations: BTreeSet<ConversationId>,
+    pub journal_is_whole: bool,
 }
 
 /// An inbox in which something is lost.
@@ -70,6 +84,10 @@ pub(super) struct Lacking {
     pub loss: Loss,
     /// Messages of which it is known that they are not lost: those in the inbox, and the user's own.
     pub known: BTreeSet<(ConversationId, Seq)>,
+    /// Whether messages are lost, or may be; else it is receipts alone.
+    pub of_messages: bool,
+    /// Whether something is lost, and not only may be.
+    pub is_certain: bool,
 }
 
 impl Repair<'_> {
@@ -83,7 +101,7 @@ impl Repair<'_> {
         for user in self.users.keys().copied().collect::<Vec<_>>() {
             self.inbox(user)?;
         }
-        self.tell_lacking();
+        self.tell_lost()?;
         self.write_conversations()?;
         self.write_app(is_lost)
     }
@@ -184,8 +202,10 @@ impl Repair<'_> {
 
     /// A conversation whose row is lost and whose members are known.
     pub(super) fn found_conversation(&mut self, id: ConversationId, members: [UserId; 2]) {
-        let what = "its row is lost: it goes on after the highest number that is left, and all receipts begin anew";
+        let what =
+            "its row is lost: it goes on 1,000,000 numbers after the highest that is left, and all receipts begin anew";
         self.lost(None, Some(id), what);
+        self.lost_conversations.insert(id);
         self.conversations.insert(id, ConversationRow { members, ..ConversationRow::default() });
     }
 
@@ -196,23 +216,12 @@ impl Repair<'_> {
         }
     }
 
-    /// Reports what inboxes lack, now that it is known how far the conversations have got.
-    fn tell_lacking(&mut self) {
-        for Lacking { user, mut loss, known } in std::mem::take(&mut self.lacking) {
-            for (id, row) in &self.conversations {
-                let Some(index) = row.index(user) else { continue };
-                let known = known.range((*id, Seq(0))..=(*id, row.head)).map(|(_, seq)| seq.0);
-                let lost = gaps(row.marks[index].delivered.0, known, row.head.0);
-                if !lost.is_empty() {
-                    loss.conversations.push((id.0, lost));
-                }
-            }
-            self.salvaged.lost(loss);
-        }
-    }
-
     fn write_conversations(&mut self) -> Result<(), StoreError> {
         for (id, row) in &mut self.conversations {
+            if self.lost_conversations.contains(id) {
+                // A number that is given again would be taken for delivered by whoever knows that of the first.
+                row.head.0 += LOST_NUMBERS;
+            }
             for marks in &mut row.marks {
                 marks.delivered = marks.delivered.min(row.head);
                 marks.wanted = marks.wanted.min(row.head);
