@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// Every room of `src`, and the rooms it may import. The direction of the data is the order of the rows; only `app`
@@ -43,6 +43,16 @@ const BANNED: &[(&str, &[&str], &str)] = &[
     ("allow(dead_code", &[], "remove what nothing uses"),
 ];
 
+/// Where each of our crates is, and the folders that its Rust files are in.
+const CRATES: &[(&str, &[&str])] = &[
+    ("", &["src", "tests", "benches"]),
+    ("protocol/", &["src", "tests"]),
+    ("clients/rust/", &["src", "tests"]),
+    ("fuzz/", &["src", "fuzz_targets"]),
+    ("tests/models/", &["src", "tests"]),
+    ("benches/peers/", &["src"]),
+];
+
 /// Markers of unfinished work need an owner issue: `TODO(#12)`.
 const MARKERS: &[&str] = &["TODO", "FIXME", "XXX"];
 
@@ -50,13 +60,16 @@ fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Every Rust file below `folder`, as (path relative to the root, text).
+/// Every Rust file below `folder`, as (path relative to the root, text); without what was built there.
 fn rust_files(folder: &str) -> Vec<(String, String)> {
     let mut files = Vec::new();
     let mut folders = vec![root().join(folder)];
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(&folder).unwrap() {
             let path = entry.unwrap().path();
+            if path.ends_with("target") {
+                continue;
+            }
             if path.is_dir() {
                 folders.push(path);
             } else if path.extension().is_some_and(|extension| extension == "rs") {
@@ -194,6 +207,88 @@ fn commented_out_code_is_told_from_prose() {
     assert!(is_commented_out("// self.hub.leave(peer);"));
     assert!(!is_commented_out("// A guard held here deadlocks; see the hub."));
     assert!(!is_commented_out("//! let x = 1;"));
+}
+
+/// The files that cargo starts a crate from: targets named in its manifest, and those that it finds by itself.
+fn is_target(path: &str, folder: &str, manifest: &str) -> bool {
+    let Some(path) = path.strip_prefix(folder) else { return false };
+    let found = !manifest.contains("autotests = false")
+        && path.strip_prefix("tests/").is_some_and(|test| !test.contains('/') || is_main_of_a_folder(test));
+    found || matches!(path, "src/lib.rs" | "src/main.rs") || manifest.contains(&format!("path = \"{path}\""))
+}
+
+fn is_main_of_a_folder(path: &str) -> bool {
+    matches!(path.split_once('/'), Some((_, "main.rs")))
+}
+
+/// The paths that a file's text may mean by `mod name;`, `#[path = "…"]` and `include!("…")`. A `mod` within a `mod` of
+/// the same file is not understood: give it a file of its own.
+fn named_files(path: &str, text: &str, is_target: bool) -> Vec<String> {
+    let (folder, name) = path.rsplit_once('/').unwrap();
+    let below = if is_target || name == "mod.rs" { folder } else { path.strip_suffix(".rs").unwrap() };
+    let mut named = Vec::new();
+    for line in text.lines().map(str::trim).filter(|line| !line.starts_with("//")) {
+        let quoted = line.strip_prefix("#[path = \"").or_else(|| line.strip_prefix("include!(\""));
+        if let Some((quoted, _)) = quoted.and_then(|quoted| quoted.split_once('"')) {
+            named.push(without_dots(&format!("{folder}/{quoted}")));
+        }
+        let words: Vec<&str> = line.split_whitespace().collect();
+        if let [.., "mod", name] = words[..]
+            && let Some(name) = name.strip_suffix(';')
+        {
+            named.extend([format!("{below}/{name}.rs"), format!("{below}/{name}/mod.rs")]);
+        }
+    }
+    named
+}
+
+/// `a/../b` is `b`.
+fn without_dots(path: &str) -> String {
+    let mut parts = Vec::new();
+    for part in path.split('/') {
+        if part == ".." {
+            parts.pop();
+        } else {
+            parts.push(part);
+        }
+    }
+    parts.join("/")
+}
+
+#[test]
+fn every_file_is_a_target_or_is_reached_from_one_by_its_mod() {
+    let mut unreached = BTreeMap::new();
+    let mut to_read = Vec::new();
+    for (of_crate, folders) in CRATES {
+        let manifest = std::fs::read_to_string(root().join(of_crate).join("Cargo.toml")).unwrap();
+        for (path, text) in folders.iter().flat_map(|folder| rust_files(&format!("{of_crate}{folder}"))) {
+            if is_target(&path, of_crate, &manifest) {
+                to_read.push((path, text, true));
+            } else {
+                unreached.insert(path, text);
+            }
+        }
+    }
+    // A crate within another's folder was walked twice.
+    unreached.retain(|path, _| !to_read.iter().any(|(target, ..)| target == path));
+    while let Some((path, text, is_target)) = to_read.pop() {
+        for named in named_files(&path, &text, is_target) {
+            to_read.extend(unreached.remove(&named).map(|text| (named, text, false)));
+        }
+    }
+    let unreached: Vec<&String> = unreached.keys().collect();
+    assert!(unreached.is_empty(), "no `mod` leads to {unreached:#?}: declare them, or remove them");
+}
+
+#[test]
+fn a_file_is_named_by_its_mod_in_every_form() {
+    let text = "#[cfg(test)]\nmod tests;\npub(in super::super) mod one;\n// mod two;\nmod three {\n}\nuse mod_four;";
+    assert_eq!(named_files("src/a/mod.rs", text, false)[..2], ["src/a/tests.rs", "src/a/tests/mod.rs"]);
+    assert_eq!(named_files("src/a.rs", text, false)[2..], ["src/a/one.rs", "src/a/one/mod.rs"]);
+    assert_eq!(named_files("tests/main.rs", "mod a;", true), ["tests/a.rs", "tests/a/mod.rs"]);
+    let text = "#[path = \"../../c/d.rs\"]\nmod e;\n    include!(\"generated/f.rs\");";
+    let named = named_files("src/a/b.rs", text, false);
+    assert_eq!((named[0].as_str(), named.last().unwrap().as_str()), ("c/d.rs", "src/a/generated/f.rs"));
 }
 
 #[test]
