@@ -26,6 +26,8 @@ pub(super) struct Batch {
     pub(super) release: u64,
     /// Positions up to this one may be confirmed.
     pub(super) cursor: u64,
+    /// The server's id of the device, where it is among the changes.
+    pub(super) device_id: Option<u64>,
     /// Callers of `send` to be told that their message is queued, with its id.
     pub(super) queued: Vec<(u64, oneshot::Sender<Result<u64, SendError>>)>,
     /// Callers of `confirm` to be told.
@@ -38,6 +40,7 @@ impl Batch {
         match change {
             Change::Queued(ref send) => self.release = self.release.max(send.send_id),
             Change::Cursor(position) => self.cursor = self.cursor.max(position),
+            Change::DeviceId(id) => self.device_id = Some(id),
             _ => {}
         }
         // Positions come one after the other; the last one says it all.

@@ -5,7 +5,9 @@
 //! move: a commit of the state, and one write to the socket.
 //!
 //! Invariants:
-//! - A message is durable here before it goes on the wire, and a position before it is confirmed.
+//! - A message is durable here before it goes on the wire, and a position before it is confirmed. Nothing follows a login
+//!   before the device id that it gave is durable: a client that forgot it would come back as another device, and send
+//!   again what this one has sent.
 //! - The events channel has room for all the server may stream before the application confirms, so a program that waits
 //!   for an ack and takes no events still gets it. A server that streams more is not read from.
 
@@ -81,7 +83,10 @@ struct Driver {
     tls: Tls,
     link: Link,
     device: Device,
+    /// What the last Welcome gave.
     device_id: u64,
+    /// What a start from the state would present.
+    durable_device_id: u64,
     key: Option<DeviceKey>,
     committer: Committer,
     backoff: Backoff,
@@ -179,7 +184,9 @@ impl Driver {
         if says_goodbye {
             session.goodbye();
         }
-        if output.is_empty() {
+        // The session's deadlines pass meanwhile; the commit wakes the task.
+        let may_speak = self.device_id == self.durable_device_id;
+        if may_speak && output.is_empty() {
             session.poll_transmit(&mut self.device, output, now);
         }
     }
@@ -256,6 +263,7 @@ impl Driver {
         let batch = committed.map_err(|error| End::Stopped(error.into()))?;
         self.device.outbox.release(batch.release);
         self.device.inbox.confirm(batch.cursor);
+        self.durable_device_id = batch.device_id.unwrap_or(self.durable_device_id);
         for (send_id, queued) in batch.queued {
             let _ = queued.send(Ok(send_id));
         }

@@ -41,6 +41,7 @@ pub(crate) async fn start(options: Options, store: Box<dyn StateStore>) -> Resul
         cursor: saved.cursor,
         device: Device { outbox, inbox: Inbox::restore(saved.cursor) },
         device_id: saved.device_id,
+        durable_device_id: saved.device_id,
         key,
         options,
         tls,
