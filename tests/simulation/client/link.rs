@@ -90,7 +90,9 @@ impl Client {
 
     fn write(&mut self, cx: &Context<'_>, now: Duration) {
         loop {
+            // Nothing follows a login before the device id that it gave is saved.
             if self.outbound.is_empty()
+                && self.device_id == self.saved.device_id
                 && let Link::Up(_, session) = &mut self.link
                 && session.poll_transmit(&mut self.device, &mut self.outbound, now)
             {

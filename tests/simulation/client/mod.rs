@@ -1,8 +1,9 @@
 //! A client program: the real client session and the real saved state, driven over a simulated socket and a simulated disk
 //! of its own, with an application that takes its time.
 //!
-//! It mirrors `clients/rust/src/driver`: a send is saved before it is written, an entry is taken and the cursor saved in
-//! one step before it is confirmed, and what was not saved is gone when the program is killed.
+//! It mirrors `clients/rust/src/driver`: the device id is saved before anything is written after the login, a send before
+//! it is written, an entry is taken and the cursor saved in one step before it is confirmed, and what was not saved is
+//! gone when the program is killed.
 //!
 //! # Layout
 //! - `mod`: the program, its disk and its application
