@@ -6,6 +6,7 @@
 
 use std::fs::File;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -13,6 +14,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::barrier;
 use super::directory::{Directory, failed};
 use super::files::Files;
 use super::keys;
@@ -52,7 +54,9 @@ impl Disk {
         let path = directory.sled().join("db");
         let data = files.open(&path).map_err(|error| failed(&path, &error))?;
         files.settle(&data).map_err(|error| failed(&path, &error))?;
-        let (database, tree) = open_database(&directory.sled(), cache_bytes)?;
+        // sled panics over some kinds of damage.
+        let opened = catch_unwind(AssertUnwindSafe(|| open_database(&directory.sled(), cache_bytes)));
+        let (database, tree) = opened.unwrap_or_else(|_| Err(does_not_open(&directory.sled())))?;
         directory.sync(&*files)?;
         Ok(Disk { tree, database, data, directory, files, alone: Mutex::new(()) })
     }
@@ -165,9 +169,16 @@ impl Disk {
     }
 }
 
+fn does_not_open(path: &Path) -> StoreError {
+    let what =
+        "sled cannot read its own files; restore a backup, or get out what is sound with `postrider store salvage`";
+    StoreError::Corrupt(format!("{}: {what}", path.display()))
+}
+
 /// The lock of the data directory is ours, so whoever still holds sled's own is a store that this process closed a
 /// moment ago: sled's threads let go a little later than its handles.
 pub(super) fn open_database(path: &Path, cache_bytes: u64) -> Result<(sled::Db, sled::Tree), StoreError> {
+    barrier::raise();
     let config = sled::Config::default()
         .path(path)
         .cache_capacity(cache_bytes)

@@ -15,12 +15,13 @@
 //! - `journal`: what makes groups durable
 //! - `spill`: moves what outlives a segment to sled
 //! - `reads`: reads beside the committer
-//! - `disk`, `cold`: rows in sled, and what they say of a user
+//! - `disk`, `cold`: rows in sled, and what they say of a user; `barrier`: what makes sled's writes safe
 //! - `rows`, `keys`: what rows look like
 //! - `verify`: whether the rows are sound
 //! - [`tools`]: what operators do to a data directory
 //! - `directory`, `files`: the data directory and the file system
 
+mod barrier;
 mod cold;
 mod committer;
 mod directory;
