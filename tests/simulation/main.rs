@@ -41,6 +41,7 @@ mod network;
 mod nodes;
 mod plan;
 mod planted;
+mod refused;
 mod runtime;
 mod server;
 mod shrink;
