@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use postrider_protocol::error::{CodedError, ErrorCode};
 
-pub use outbox::{Outbox, Output, Sender, Waiting};
+pub use outbox::{Lost, Outbox, Output, Sender, Waiting};
 
 use crate::ids::{AppId, DeviceId, Position, UserId};
 use crate::sync::{AtomicUsize, DashMap, Ordering};

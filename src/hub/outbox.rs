@@ -42,7 +42,7 @@ struct Inner {
     live: bool,
     closing: Option<CodedError>,
     finished: bool,
-    lost_reads: bool,
+    lost: Lost,
 }
 
 impl Inner {
@@ -124,6 +124,15 @@ pub struct Waiting {
     pub full: bool,
 }
 
+/// What a connection has said and the store could not keep.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Lost {
+    /// A read mark.
+    pub reads: bool,
+    /// What it has confirmed.
+    pub confirmation: bool,
+}
+
 /// A place in the inbox to read on from: entries above `after`, up to `up_to`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Backlog {
@@ -141,6 +150,11 @@ impl Sender<'_> {
     pub fn answer(&mut self, encode: impl FnOnce(&mut BytesMut)) {
         encode(&mut self.0.frames);
         self.0.answered += 1;
+    }
+
+    /// A confirmation is kept, and what was confirmed before with it: they are cumulative (DLVR-4).
+    pub fn confirmation_is_kept(&mut self) {
+        self.0.lost.confirmation = false;
     }
 
     /// A frame that is neither an inbox entry nor the answer to a send.
@@ -165,7 +179,7 @@ impl Outbox {
             live: false,
             closing: None,
             finished: false,
-            lost_reads: false,
+            lost: Lost::default(),
         };
         Self { inner: Mutex::new(inner), waker: AtomicWaker::new(), bound }
     }
@@ -278,16 +292,24 @@ impl Outbox {
         wakes::wake(&self.waker);
     }
 
-    /// A read mark of this connection could not be kept.
-    pub fn lose_reads(&self) {
-        self.lock().lost_reads = true;
+    /// The store could not keep what this connection said.
+    pub fn lose(&self, what: Lost) {
+        let mut inner = self.lock();
+        inner.lost.reads |= what.reads;
+        inner.lost.confirmation |= what.confirmation;
     }
 
-    /// Whether a read mark of this connection could not be kept: then the client must not be told what makes it believe
-    /// otherwise (RCPT-10).
+    /// What the store could not keep: the client must not be told what makes it believe otherwise (CONN-9, RCPT-10).
     #[must_use]
-    pub fn has_lost_reads(&self) -> bool {
-        self.lock().lost_reads
+    pub fn lost(&self) -> Lost {
+        self.lock().lost
+    }
+
+    /// What the client has confirmed and the store could not keep, to be committed once more.
+    #[must_use]
+    pub fn lost_confirmation(&self) -> Option<Position> {
+        let inner = self.lock();
+        inner.lost.confirmation.then_some(inner.confirmed)
     }
 
     /// Why the connection is closing, if it is.

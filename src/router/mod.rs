@@ -31,11 +31,12 @@ use postrider_protocol::wire::{self, server_frame::Body};
 
 use crate::bus::Bus;
 use crate::clock::Clock;
-use crate::hub::{Hub, Outbox};
+use crate::hub::{Hub, Lost, Outbox};
 use crate::ids::{AppId, DeviceId, Position, UserId};
 use crate::store::{Batch, Committed, Operation, Outcome, Store, StoreError};
 use crate::tenant::{Tenant, Tenants};
 use publish::Publisher;
+use receipt::Receipts;
 
 /// Codes for further devices that one wake-up may ask for; a client has one request at a time under way (LOGIN-20).
 const MAX_LINKS: usize = 8;
@@ -159,7 +160,10 @@ impl Router {
     /// Commits what was collected. Done when the store has taken it; the answers find their own way.
     ///
     /// Boxed as the store boxes it: whoever waits needs room for a pointer, not for the rare requests, too.
-    pub fn commit<'a>(&'a self, peer: &'a Peer, work: Work) -> BoxFuture<'a, ()> {
+    pub fn commit<'a>(&'a self, peer: &'a Peer, mut work: Work) -> BoxFuture<'a, ()> {
+        if let Some(position) = peer.outbox.lost_confirmation() {
+            receipt::received_before(peer, position, self.now(&mut work), &mut work.batch);
+        }
         let Work { batch, links, goodbye, .. } = work;
         let committed = (!batch.is_empty()).then(|| self.commit_batch(peer, batch));
         if links == 0 && !goodbye {
@@ -180,9 +184,9 @@ impl Router {
 
     fn commit_batch(&self, peer: &Peer, batch: Batch) -> BoxFuture<'_, ()> {
         let (outbox, publisher) = (Arc::clone(&peer.outbox), Arc::clone(&self.publisher));
-        let receipts = receipt::Receipts::of(&batch);
+        let receipts = Receipts::of(&batch);
         let done = move |committed| match committed {
-            Ok(committed) => settle(&outbox, &publisher, committed),
+            Ok(committed) => settle(&outbox, &publisher, committed, receipts),
             Err(StoreError::Full(_) | StoreError::Io(_)) if receipts.may_be_repeated(&outbox) => {}
             Err(error) => outbox.close(store_failed(&error)),
         };
@@ -225,24 +229,32 @@ impl Router {
     }
 }
 
-/// After `Goodbye` the client takes its read marks for kept (RCPT-10).
+/// After `Goodbye` the client takes what it said before for kept (CONN-9, RCPT-10).
 fn finish(outbox: &Outbox) {
-    if outbox.has_lost_reads() {
-        outbox.close(store_failed_before());
-    } else {
+    if outbox.lost() == Lost::default() {
         outbox.finish();
+    } else {
+        outbox.close(store_failed_before());
     }
 }
 
 /// Answers first, then publications.
-fn settle(outbox: &Outbox, publisher: &Publisher, committed: Committed) {
+fn settle(outbox: &Outbox, publisher: &Publisher, committed: Committed, receipts: Receipts) {
     let mut refused = None;
-    if committed.outcomes.iter().any(|outcome| matches!(outcome, Outcome::Answer(_))) && outbox.has_lost_reads() {
-        // No answer means unknown: the client asks again, and says its read marks again before that (SEND-9, RCPT-10).
+    let confirmation_is_kept = receipts.is_confirmation_kept(&committed.outcomes);
+    if confirmation_is_kept == Some(false) {
+        outbox.lose(Lost { confirmation: true, reads: false });
+    }
+    let has_lost = |Lost { reads, confirmation }| reads || (confirmation && confirmation_is_kept != Some(true));
+    if committed.outcomes.iter().any(|outcome| matches!(outcome, Outcome::Answer(_))) && has_lost(outbox.lost()) {
+        // No answer means unknown: the client asks again, and says its receipts again before that (SEND-9, RCPT-10).
         publisher.publish(&committed.published);
         return outbox.close(store_failed_before());
     }
     outbox.reply(|sender| {
+        if confirmation_is_kept == Some(true) {
+            sender.confirmation_is_kept();
+        }
         for outcome in &committed.outcomes {
             match outcome {
                 Outcome::Answer(answer) => send::put_answer(answer, sender),

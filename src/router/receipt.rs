@@ -1,9 +1,9 @@
 //! `Received` and `Read` → operations.
 
 use super::Peer;
-use crate::hub::Outbox;
+use crate::hub::{Lost, Outbox};
 use crate::ids::{ConversationId, Position, Seq};
-use crate::store::{Batch, Operation, ReadUpTo, Received};
+use crate::store::{Batch, Operation, Outcome, ReadUpTo, Received};
 
 /// Confirmations are cumulative: of several in a row the last says everything (DLVR-4).
 pub(super) fn received(peer: &Peer, position: u64, now: u64, batch: &mut Batch) {
@@ -12,8 +12,11 @@ pub(super) fn received(peer: &Peer, position: u64, now: u64, batch: &mut Batch) 
         last.position = last.position.max(position);
         return;
     }
-    let (app, user, device) = (peer.app(), peer.user, peer.device);
-    batch.push(Operation::Received(Received { app, user, device, position, now }));
+    batch.push(confirmation(peer, position, now));
+}
+
+fn confirmation(peer: &Peer, position: Position, now: u64) -> Operation {
+    Operation::Received(Received { app: peer.app(), user: peer.user, device: peer.device, position, now })
 }
 
 pub(super) fn read(peer: &Peer, conversation: u64, seq: u64) -> Operation {
@@ -26,27 +29,63 @@ pub(super) fn read(peer: &Peer, conversation: u64, seq: u64) -> Operation {
     })
 }
 
-/// Whether a batch holds receipts alone, and read marks among them.
+/// What was confirmed while the store could not keep it goes before whatever comes next, a `Ping` at the latest. Until then
+/// the store holds for undelivered what is not, and may refuse what is sent to the user (`INBOX_FULL`).
+pub(super) fn received_before(peer: &Peer, position: Position, now: u64, batch: &mut Batch) {
+    if !batch.iter().any(is_confirmation) {
+        batch.insert(0, confirmation(peer, position, now));
+    }
+}
+
+fn is_confirmation(operation: &Operation) -> bool {
+    matches!(operation, Operation::Received(_))
+}
+
+fn is_read(operation: &Operation) -> bool {
+    matches!(operation, Operation::ReadUpTo(_))
+}
+
+/// The receipts of a batch.
 #[derive(Clone, Copy)]
 pub(super) struct Receipts {
+    /// There is nothing else in it.
     alone: bool,
     reads: bool,
+    /// The highest position that it confirms.
+    confirmed: Option<Position>,
 }
 
 impl Receipts {
     pub(super) fn of(batch: &Batch) -> Self {
-        let is_read = |operation: &Operation| matches!(operation, Operation::ReadUpTo(_));
-        let alone = batch.iter().all(|operation| is_read(operation) || matches!(operation, Operation::Received(_)));
-        Self { alone, reads: batch.iter().any(is_read) }
+        let confirmed = |operation: &Operation| match operation {
+            Operation::Received(received) => Some(received.position),
+            _ => None,
+        };
+        Self {
+            alone: batch.iter().all(|operation| is_read(operation) || is_confirmation(operation)),
+            reads: batch.iter().any(is_read),
+            confirmed: batch.iter().filter_map(confirmed).max(),
+        }
     }
 
     /// What to do when the store could not keep the batch. Receipts are no reason to end the connection of somebody who
-    /// reads: what is confirmed is said again at the next login (DLVR-4), and so are read marks, if the client is told
-    /// nothing that makes it take them for kept (RCPT-10).
+    /// reads: what is confirmed is committed again ([`received_before`]), and read marks are said again, if the client is
+    /// told nothing that makes it take them for kept (RCPT-10).
     pub(super) fn may_be_repeated(self, outbox: &Outbox) -> bool {
-        if self.alone && self.reads {
-            outbox.lose_reads();
+        if self.alone {
+            outbox.lose(Lost { reads: self.reads, confirmation: self.confirmed.is_some() });
         }
         self.alone
+    }
+
+    /// Whether what the batch confirms is kept; `None` if it confirms nothing. A store that cannot write answers with the
+    /// cursor that it has.
+    pub(super) fn is_confirmation_kept(self, outcomes: &[Outcome]) -> Option<bool> {
+        let cursor = |outcome: &Outcome| match outcome {
+            Outcome::Received(cursor) => Some(*cursor),
+            _ => None,
+        };
+        let confirmed = self.confirmed?;
+        Some(outcomes.iter().filter_map(cursor).max().is_some_and(|cursor| cursor >= confirmed))
     }
 }

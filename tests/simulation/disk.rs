@@ -11,7 +11,7 @@ use std::task::Waker;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, ready};
 use postrider::ids::{AppId, Position, UserId};
-use postrider::store::{App, Batch, Committed, Completion, Page, ReadLimit, Store, StoreError, User};
+use postrider::store::{App, Batch, Committed, Completion, Operation, Page, ReadLimit, Store, StoreError, User};
 
 use crate::dice::Dice;
 use crate::planted::{Bug, Tamper};
@@ -74,6 +74,7 @@ struct State {
     /// Of a failed sync: may be there after a restart or not.
     uncertain: Vec<Batch>,
     refusing: Option<StoreError>,
+    refused_receipts: bool,
     under_way: usize,
 }
 
@@ -138,6 +139,7 @@ impl SimStore {
             settled: VecDeque::new(),
             uncertain: Vec::new(),
             refusing: None,
+            refused_receipts: false,
             under_way: 0,
         };
         let dice = Dice::new(seed, 3);
@@ -171,6 +173,11 @@ impl SimStore {
     /// Whether a sync has failed: nothing more is taken until a restart.
     pub fn has_failed(&self) -> bool {
         matches!(self.state().refusing, Some(StoreError::Io(_)))
+    }
+
+    /// Whether receipts were refused that came alone: nobody was told, and whoever said them says them again in time.
+    pub fn has_refused_receipts(&self) -> bool {
+        self.state().refused_receipts
     }
 
     /// Whether nothing is under way.
@@ -226,11 +233,14 @@ impl SimStore {
             state.settled.push_back(Decided { batch: None, done, committed: Ok(committed) });
             return self.waker.wake_by_ref();
         }
+        let is_receipt = |operation: &Operation| matches!(operation, Operation::Received(_) | Operation::ReadUpTo(_));
+        let of_receipts = !batch.is_empty() && batch.iter().all(is_receipt);
         let (kept, committed) = match &state.refusing {
             Some(error) => (None, Err(error.clone())),
             None if state.trouble.full_until > now => (None, Err(StoreError::Full("simulated".into()))),
             None => (Some(batch.clone()), Ok(state.decide(batch))),
         };
+        state.refused_receipts |= kept.is_none() && of_receipts;
         state.waiting.push_back(Decided { batch: kept, done, committed });
         self.waker.wake_by_ref();
     }

@@ -20,6 +20,7 @@ use crate::clock::SimClock;
 use crate::connection;
 use crate::dice::Dice;
 use crate::disk::{Remains, SimStore};
+use crate::judge::end::Patience;
 use crate::judge::{Clause, Counts, Fault, Judge};
 use crate::network::{self, Link};
 use crate::plan::{Action, Plan, Program};
@@ -248,7 +249,8 @@ impl World {
                     return false;
                 }
                 if self.phase != Phase::Leaving {
-                    self.judges.iter().for_each(|judge| judge.borrow_mut().rests());
+                    let patience = self.patience();
+                    self.judges.iter().for_each(|judge| judge.borrow_mut().rests(patience));
                     self.next_phase();
                     return true;
                 }
@@ -263,6 +265,13 @@ impl World {
             _ => self.find(Clause::Stuck, format!("{:?} does not end", self.phase)),
         }
         true
+    }
+
+    /// Receipts that a full disk could not keep come at the latest when whoever said them has an answer to something that
+    /// followed them (CONN-9, RCPT-10): that is after the last words, when everybody has.
+    fn patience(&self) -> Patience {
+        let refused = self.store.as_ref().is_some_and(|store| store.has_refused_receipts());
+        if refused && self.phase == Phase::Healed { Patience::ReceiptsMayBeLate } else { Patience::None }
     }
 
     fn next_phase(&mut self) {

@@ -20,11 +20,15 @@ use crate::runtime::{MS, Micros, SECOND};
 /// How long a login may take.
 const LOGIN_TIME: Micros = 15 * SECOND;
 
+/// Longer than any line takes for a ping and its answer.
+const THERE_AND_BACK: Micros = 500 * MS;
+
 impl Client {
     /// A connection was made, or not.
     pub fn connected(&mut self, socket: Option<Socket>) {
         let Some(socket) = socket else { return self.wait(0) };
         (self.inbound, self.outbound) = (BytesMut::new(), BytesMut::new());
+        (self.line_took, self.ping_waits, self.pinged) = (0, false, 0);
         self.caught_up = false;
         if self.manners.bug == Some(Bug::ClientRenumbers) && !self.device.outbox.is_empty() {
             self.renumber();
@@ -104,7 +108,13 @@ impl Client {
             }
             match socket.poll_write(cx, &self.outbound) {
                 Poll::Pending => return,
-                Poll::Ready(Ok(written)) => self.outbound.advance(written),
+                Poll::Ready(Ok(written)) => {
+                    self.outbound.advance(written);
+                    self.line_took = self.runtime.now();
+                    if self.outbound.is_empty() && std::mem::take(&mut self.ping_waits) {
+                        self.pinged = self.line_took;
+                    }
+                }
                 // What the server said last may still be there to be read.
                 Poll::Ready(Err(_)) => {
                     self.wire.troubled = true;
@@ -119,6 +129,7 @@ impl Client {
         while let Ok(Some(body)) = frame::take(&mut bytes, limits::MAX_FRAME_BYTES) {
             let frame = frame::decode_client(body).expect("our own");
             self.wire.confirms(frame.received);
+            self.ping_waits |= matches!(frame.body, Some(client_frame::Body::Ping(_)));
             if let Some(client_frame::Body::Send(send)) = frame.body
                 && self.judge.borrow_mut().writes(self.device_id, &send)
             {
@@ -204,7 +215,7 @@ impl Client {
                 }
                 Some(Event::Unresponsive) => {
                     let troubled = self.wire.troubled || self.connection().is_some_and(|link| link.borrow().troubled);
-                    if !troubled {
+                    if !troubled && !self.has_only_just_asked() {
                         let what = format!("{}/{} finds the server silent", self.user, self.name);
                         self.judge.borrow_mut().find(Clause::Stuck, what);
                     }
@@ -213,6 +224,13 @@ impl Client {
                 }
             }
         }
+    }
+
+    /// Whether its ping waits behind its own messages on a line that takes them slowly, or left too lately for an answer:
+    /// then the server is not silent. A line that takes nothing is no excuse, and no ping at all is none either.
+    fn has_only_just_asked(&self) -> bool {
+        let since = if self.outbound.is_empty() { self.pinged } else { self.line_took };
+        since + THERE_AND_BACK > self.runtime.now()
     }
 
     /// The server has said that it closes.

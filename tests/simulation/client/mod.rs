@@ -90,6 +90,11 @@ pub struct Client {
     wire: Wire,
     inbound: BytesMut,
     outbound: BytesMut,
+    /// When the line last took bytes.
+    line_took: Micros,
+    /// Whether there is a `Ping` in `outbound`, and when the last one was wholly written.
+    ping_waits: bool,
+    pinged: Micros,
     saving: VecDeque<Saving>,
     taken_up_to: u64,
     wanted: VecDeque<(String, Bytes)>,
@@ -130,6 +135,9 @@ impl Client {
             wire: Wire::default(),
             inbound: BytesMut::new(),
             outbound: BytesMut::new(),
+            line_took: 0,
+            ping_waits: false,
+            pinged: 0,
             saving: VecDeque::new(),
             taken_up_to: 0,
             wanted: VecDeque::new(),

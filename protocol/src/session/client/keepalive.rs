@@ -78,8 +78,12 @@ impl Keepalive {
         self.paused = paused;
     }
 
+    /// A ping goes out when nothing else does, and when something else does and is not answered: a message waits for the
+    /// peer's disk, a ping does not. Who goes on sending would otherwise give up a peer that lives.
     fn ping_due(&self) -> Duration {
-        self.last_sent + self.idle_timeout / PINGS_PER_IDLE_TIMEOUT
+        let unasked = self.waiting_since.filter(|_| !self.ping_waiting);
+        let since = unasked.map_or(self.last_sent, |since| since.min(self.last_sent));
+        since + self.idle_timeout / PINGS_PER_IDLE_TIMEOUT
     }
 
     fn dead_at(&self) -> Option<Duration> {

@@ -286,6 +286,30 @@ fn a_peer_that_takes_sends_and_answers_none_is_given_up_though_the_client_never_
 }
 
 #[test]
+fn who_sends_on_and_on_asks_with_a_ping_before_giving_up_a_peer_that_answers_nothing() {
+    let mut device = Device::default();
+    let many = wire::Welcome { send_window: 256, ..welcome() };
+    let mut session = log_in(&mut device, many).expect("login");
+    let step = IDLE / 10;
+    for tenth in 0..30 {
+        // The peer's disk is stuck: pings are all it answers.
+        let now = step * tenth;
+        session.handle_timeout(now);
+        assert_eq!(session.poll_event(), None, "given up after {now:?} in spite of its Pongs");
+        let send_id = push(&mut device, "x");
+        device.outbox.release(send_id);
+        for frame in transmitted(&mut session, &mut device, now) {
+            if let Some(client_frame::Body::Ping(wire::Ping { token })) = frame.body {
+                let pong = server_frame(server_frame::Body::Pong(wire::Pong { token }));
+                session.handle_frame(pong, &mut device, now).expect("fine");
+            }
+        }
+    }
+    session.handle_timeout(step * 30 + IDLE);
+    assert_eq!(session.poll_event(), Some(Event::Unresponsive), "when it answers nothing at all");
+}
+
+#[test]
 fn goodbye_goes_after_everything_else() {
     let mut device = Device::default();
     let mut session = log_in(&mut device, wire::Welcome { send_window: 1, ..welcome() }).expect("login");
