@@ -273,6 +273,12 @@ impl Shared {
 
     fn set_gate(&self, room: Room) {
         let full = if let Room::Full(why) = &room { Some(why.clone()) } else { None };
+        // Before it is told: whoever hears that there is room again finds the gate open.
+        self.queue.set_gate(match room {
+            Room::Enough => Gate::Open,
+            Room::Behind => Gate::Behind,
+            Room::Full(why) => Gate::Full(why),
+        });
         self.health.send_if_modified(|health| {
             let news = match health {
                 Health::Writing => full.is_some(),
@@ -283,11 +289,6 @@ impl Shared {
                 *health = full.map_or(Health::Writing, Health::Full);
             }
             news
-        });
-        self.queue.set_gate(match room {
-            Room::Enough => Gate::Open,
-            Room::Behind => Gate::Behind,
-            Room::Full(why) => Gate::Full(why),
         });
     }
 }
