@@ -60,7 +60,9 @@ async fn a_server_that_forgets_when_it_is_killed_is_found_out() {
     let directory = tempfile::tempdir().unwrap();
     let report = killed(&directory, forgetful(directory.path()), steady()).await;
     assert!(report.kills.unwrap() > 0, "{report:?}");
-    assert!(report.audit.lost + report.audit.unanswered > 0 && !report.failures.is_empty(), "{report:?}");
+    // Whether a message was under way when it was killed is chance; that it does not know its devices any more is not.
+    let faults = report.audit.lost + report.audit.unanswered + report.audit.disconnected;
+    assert!(faults > 0 && !report.failures.is_empty(), "{report:?}");
 }
 
 /// A server that keeps its certificate and nothing else from one start to the next.

@@ -1,7 +1,7 @@
 //! Rows in sled: what the journal spilled, on stable storage once `sync` returns.
 //!
 //! sled's own `flush` ends in `sync_file_range`, which survives a killed process but not a power loss; so each spill
-//! ends in an `fdatasync` on a descriptor of our own. Its periodic flusher is off and `flush_async` is never called:
+//! ends in an `fdatasync` on a descriptor of our own, and `barrier` has sled sync what it writes in between. Its periodic flusher is off and `flush_async` is never called:
 //! concurrent flushes deadlock. All writes come from one thread.
 
 use std::fs::File;
