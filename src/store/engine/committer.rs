@@ -22,7 +22,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::{self, JoinHandle};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, watch};
+use tokio::sync::{Semaphore, watch};
 
 use self::queue::{Gate, Hands, Queue, Terms, Way};
 use super::Around;
@@ -38,9 +38,8 @@ const OPERATION_BYTES: usize = 512;
 /// The way to the committer. Dropping it stops the thread after what was taken.
 pub(super) struct Committer {
     shared: Arc<Shared>,
-    /// Room in the queue, in bytes. What is taken is given back when its group is done.
-    room: Arc<Semaphore>,
-    capacity: u32,
+    /// Whoever finds the way barred stands in line; the first in line has the only permit.
+    line: Semaphore,
     ended: watch::Receiver<bool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -72,8 +71,6 @@ pub(super) struct Waiting {
     result: Result<Committed, StoreError>,
     /// Whether the result holds although the store has failed.
     stands: bool,
-    /// Held, never read: dropping it makes room.
-    _room: Option<OwnedSemaphorePermit>,
 }
 
 /// A completion that is called in any case: whatever drops it uncalled, it tells that the store is closed.
@@ -84,7 +81,7 @@ impl Done {
         Done(Some(completion))
     }
 
-    fn call(mut self, result: Result<Committed, StoreError>) {
+    fn call(&mut self, result: Result<Committed, StoreError>) {
         if let Some(completion) = self.0.take() {
             completion(result);
         }
@@ -107,40 +104,35 @@ impl Committer {
     pub(super) fn start(
         shared: Arc<Shared>,
         journal: Journal,
-        queue_bytes: usize,
         around: Option<Around>,
     ) -> Result<Committer, StoreError> {
-        let most = Semaphore::MAX_PERMITS.min(u32::MAX as usize);
-        // Half a segment is kept for what is queued when the other half is full, and content may be written twice.
-        let capacity = queue_bytes.min(journal.segment_bytes() / 5).clamp(1, most) as u32;
         let (told_ended, ended) = watch::channel(false);
         let for_thread = Ended { shared: Arc::clone(&shared), told_ended, around };
         let thread = thread::Builder::new()
             .name("store".into())
             .spawn(move || run(journal, &for_thread))
             .map_err(|error| StoreError::Io(error.to_string()))?;
-        let room = Arc::new(Semaphore::new(capacity as usize));
-        Ok(Committer { shared, room, capacity, ended, thread: Some(thread) })
+        Ok(Committer { shared, line: Semaphore::new(1), ended, thread: Some(thread) })
     }
 
-    /// Decides a batch if there is room for it; gives it back if there is none.
+    /// Decides a batch, unless it has to wait for that; then it is given back.
     pub(super) fn try_submit(&self, batch: Batch, done: Done) -> Result<(), (Batch, Done)> {
-        match Arc::clone(&self.room).try_acquire_many_owned(self.weight(&batch)) {
-            Ok(room) => self.shared.decide(&batch, done, room).map_err(|(done, _)| (batch, done)),
-            Err(TryAcquireError::NoPermits) => Err((batch, done)),
-            // `done` tells it as it is dropped.
-            Err(TryAcquireError::Closed) => Ok(()),
+        // Those in line go first.
+        if self.line.available_permits() == 0 {
+            return Err((batch, done));
         }
+        self.shared.decide(&batch, done).map_err(|done| (batch, done))
     }
 
-    /// Decides a batch as soon as there is room for it; whoever waits longest goes first.
+    /// Decides a batch as soon as that may be; whoever waits longest goes first.
     pub(super) async fn submit(&self, batch: Batch, mut done: Done) {
-        let Ok(mut room) = Arc::clone(&self.room).acquire_many_owned(self.weight(&batch)).await else { return };
+        // Without a permit the store is closed, which `done` tells as it is dropped.
+        let Ok(_first) = self.line.acquire().await else { return };
         loop {
             let opened = self.shared.queue.opened();
-            match self.shared.decide(&batch, done, room) {
+            match self.shared.decide(&batch, done) {
                 Ok(()) => return,
-                Err(back) => (done, room) = back,
+                Err(back) => done = back,
             }
             opened.await;
         }
@@ -149,17 +141,9 @@ impl Committer {
     /// Finishes what was taken and refuses the rest; returns when the thread is at its end.
     pub(super) async fn close(&self) {
         self.shared.queue.close();
-        self.room.close();
+        self.line.close();
         // An error says that the thread is gone without a word, which is an end too.
         let _ = self.ended.clone().wait_for(|ended| *ended).await;
-    }
-
-    /// A batch that is larger than the whole queue takes all of it.
-    fn weight(&self, batch: &Batch) -> u32 {
-        let content =
-            |operation: &Operation| if let Operation::Send(send) = operation { send.content.len() } else { 0 };
-        let bytes: usize = batch.iter().map(|operation| OPERATION_BYTES + content(operation)).sum();
-        u32::try_from(bytes).unwrap_or(u32::MAX).clamp(1, self.capacity)
     }
 }
 
@@ -175,27 +159,24 @@ impl Drop for Committer {
 }
 
 impl Shared {
-    pub(super) fn new(state: State, serves_after_failure: bool) -> Shared {
+    /// `queue_bytes`: what may be in the queue at once, by its [`weight`]. A batch of more goes alone.
+    pub(super) fn new(state: State, queue_bytes: usize, serves_after_failure: bool) -> Shared {
         // What was replayed is on stable storage.
         let durable = state.group_number() - 1;
         let (health, _) = watch::channel(Health::Writing);
-        Shared { queue: Queue::new(state, durable), health, serves_after_failure }
+        Shared { queue: Queue::new(state, durable, queue_bytes), health, serves_after_failure }
     }
 
     pub(super) fn core(&self) -> MutexGuard<'_, Core> {
         self.queue.core()
     }
 
-    /// Decides a batch; gives back what waits for it when the gate is closed.
-    fn decide(
-        &self,
-        batch: &Batch,
-        done: Done,
-        room: OwnedSemaphorePermit,
-    ) -> Result<(), (Done, OwnedSemaphorePermit)> {
+    /// Decides a batch; gives back what waits for it when it has to wait for that.
+    fn decide(&self, batch: &Batch, done: Done) -> Result<(), Done> {
+        let weight = weight(batch);
         let mut core = self.core();
         let mut stands = false;
-        let result = match core.way() {
+        let result = match core.way(weight) {
             Way::Closed => {
                 drop(core);
                 drop(done);
@@ -208,7 +189,7 @@ impl Shared {
             }
             Way::Failed(failure) => Err(failure.clone()),
             Way::Open => core.decide(batch),
-            Way::Behind => return Err((done, room)),
+            Way::Wait => return Err(done),
             Way::Full(why) => {
                 let full = StoreError::Full(why.to_owned());
                 sequencer::frozen::answer(&mut core.state, batch).and_then(|answered| answered.ok_or(full))
@@ -218,14 +199,14 @@ impl Shared {
             self.tell(failure);
         }
         let urgent = !result.as_ref().is_ok_and(|committed| is_lazy(&core.state, committed));
-        self.queue.push(core, Waiting { done, result, stands, _room: Some(room) }, urgent);
+        self.queue.push(core, Waiting { done, result, stands }, weight, urgent);
         Ok(())
     }
 
     /// Calls `done` once all that is decided by now is durable.
     pub(super) fn after_all(&self, core: MutexGuard<'_, Core>, done: Completion) {
         let result = core.failure.clone().map_or_else(|| Ok(Committed::default()), Err);
-        self.queue.push(core, Waiting { done: Done::new(done), result, stands: false, _room: None }, true);
+        self.queue.push(core, Waiting { done: Done::new(done), result, stands: false }, 0, true);
     }
 
     /// Ends the segment that is being filled, with all that is decided by now, and returns its number.
@@ -311,6 +292,12 @@ impl Core {
     }
 }
 
+/// What a batch weighs in the queue, in bytes.
+fn weight(batch: &[Operation]) -> usize {
+    let content = |operation: &Operation| if let Operation::Send(send) = operation { send.content.len() } else { 0 };
+    batch.iter().map(|operation| OPERATION_BYTES + content(operation)).sum()
+}
+
 /// Says that the thread has ended, also when it ends by a panic: what waits is answered, and nothing more is taken.
 struct Ended {
     shared: Arc<Shared>,
@@ -378,12 +365,14 @@ impl Hands<Commits> for Thread<'_> {
         if let Some(around) = self.around {
             (around.before)();
         }
-        for Waiting { done, result, stands, .. } in group.drain(..) {
+        for Waiting { done, result, stands } in &mut *group {
+            // In place: what was decided lies in another core's cache, and is moved no more often than it must.
             done.call(match failure {
-                Some(failure) if !stands => Err(failure.clone()),
-                _ => result,
+                Some(failure) if !*stands => Err(failure.clone()),
+                _ => std::mem::replace(result, Err(StoreError::Closed)),
             });
         }
+        group.clear();
         if let Some(around) = self.around {
             (around.after)();
         }

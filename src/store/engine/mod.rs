@@ -154,7 +154,9 @@ impl Engine {
         let limit = usize::try_from(config.cache_bytes / 2).unwrap_or(usize::MAX);
         let mut state = State::open(&disk, limit)?;
         let journal = Journal::open(Arc::clone(&files), &disk, &mut state, path, config.journal())?;
-        let shared = Arc::new(Shared::new(state, config.serves_after_failure));
+        // Half a segment is kept for what is queued when the other half is full, and content may be written twice.
+        let queue_bytes = config.queue_bytes.min(journal.segment_bytes() / 5);
+        let shared = Arc::new(Shared::new(state, queue_bytes, config.serves_after_failure));
         let segments = journal.segments();
         let spiller = Spiller {
             shared: Arc::clone(&shared),
@@ -164,7 +166,7 @@ impl Engine {
             segment_bytes: journal.segment_bytes() as u64,
             reserve_bytes: config.reserve_bytes,
         };
-        let committer = Committer::start(Arc::clone(&shared), journal, config.queue_bytes, config.around_completions)?;
+        let committer = Committer::start(Arc::clone(&shared), journal, config.around_completions)?;
         let thread = thread::Builder::new()
             .name("store-spill".into())
             .spawn(move || spiller.run())

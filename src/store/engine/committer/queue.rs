@@ -8,7 +8,8 @@
 //! - The thread takes a group under the lock under which it writes down what was decided: who is in it, waits for that.
 //! - Whoever changes what the thread looks at wakes it if it sleeps. It says under the lock that it will sleep, so that
 //!   nobody wakes it in vain and nobody thinks it awake.
-//! - Only the thread closes the gate, and whatever opens it tells those who wait at it.
+//! - Those who wait, or are being answered, never weigh more than is allowed; one who weighs more waits alone.
+//! - Only the thread closes the gate and makes room, and whatever opens it or makes room tells those who wait for that.
 
 use std::mem;
 use std::sync::PoisonError;
@@ -39,7 +40,7 @@ pub struct Queue<T: Terms> {
     core: Mutex<Core<T>>,
     /// Wakes the thread.
     wake: Condvar,
-    /// Tells those who wait at the gate.
+    /// Tells those who wait at the gate, or for room.
     opened: Notify,
 }
 
@@ -52,6 +53,14 @@ pub struct Core<T: Terms> {
     /// All groups up to this one are durable.
     pub durable: u64,
     waiting: Vec<T::Waiting>,
+    /// What those weigh together.
+    gathered: usize,
+    /// What they and those who are being answered weigh.
+    taken: usize,
+    /// What all may weigh.
+    room: usize,
+    /// Whether somebody found no room.
+    crowded: bool,
     /// Whether somebody waits who must not wait longer than it takes.
     urgent: bool,
     gate: Gate,
@@ -77,8 +86,8 @@ pub enum Gate {
 pub enum Way<'a, F> {
     /// Decide, and [`Queue::push`] who waits for it.
     Open,
-    /// Decide nothing; the gate will open.
-    Behind,
+    /// Decide nothing; [`Queue::opened`] tells when it is worth coming again.
+    Wait,
     /// Decide nothing and say why.
     Full(&'a str),
     /// Nothing will ever be decided again, and why.
@@ -110,13 +119,17 @@ enum Next<'a, T: Terms> {
 }
 
 impl<T: Terms> Queue<T> {
-    /// The gate is open, and is looked at first.
-    pub fn new(state: T::State, durable: u64) -> Self {
+    /// The gate is open, and is looked at first. Those who wait may weigh as much as there is `room`.
+    pub fn new(state: T::State, durable: u64, room: usize) -> Self {
         let core = Core {
             state,
             failure: None,
             durable,
             waiting: Vec::new(),
+            gathered: 0,
+            taken: 0,
+            room,
+            crowded: false,
             urgent: false,
             gate: Gate::Open,
             asleep: false,
@@ -132,15 +145,19 @@ impl<T: Terms> Queue<T> {
         self.core.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What ends when the gate is opened. To be asked for before one looks at the gate: later, the opening may be missed.
+    /// What ends when the gate is opened or there is room again. To be asked for before one looks whether that is so: later,
+    /// it may be missed.
     pub fn opened(&self) -> Notified<'_> {
         self.opened.notified()
     }
 
-    /// Lets somebody wait for what was decided under this guard. What is not urgent goes with a group, or after a pause.
-    pub fn push(&self, mut core: MutexGuard<'_, Core<T>>, waiting: T::Waiting, urgent: bool) {
+    /// Lets somebody wait for what was decided under this guard, who weighs what [`Core::way`] was asked for. What is not
+    /// urgent goes with a group, or after a pause.
+    pub fn push(&self, mut core: MutexGuard<'_, Core<T>>, waiting: T::Waiting, weight: usize, urgent: bool) {
         let first = core.waiting.is_empty();
         core.waiting.push(waiting);
+        core.gathered += weight;
+        core.taken += weight;
         if urgent || first {
             core.urgent |= urgent;
             self.wake(core);
@@ -201,10 +218,12 @@ impl<T: Terms> Queue<T> {
     pub fn run(&self, hands: &mut impl Hands<T>) {
         // Empty between groups; the allocation is kept.
         let mut group = Vec::new();
+        let mut answered = 0;
         loop {
-            match self.next() {
+            match self.next(mem::take(&mut answered)) {
                 Next::Commit(mut core) => {
                     mem::swap(&mut core.waiting, &mut group);
+                    answered = mem::take(&mut core.gathered);
                     let failure = match core.failure.clone() {
                         None => hands.make_durable(core),
                         failure => {
@@ -224,9 +243,15 @@ impl<T: Terms> Queue<T> {
         }
     }
 
-    /// Waits for something to do.
-    fn next(&self) -> Next<'_, T> {
+    /// Gives back the room of those who are answered, and waits for something to do.
+    fn next(&self, answered: usize) -> Next<'_, T> {
         let mut core = self.core();
+        core.taken -= answered;
+        if answered > 0 && mem::take(&mut core.crowded) {
+            drop(core);
+            self.opened.notify_waiters();
+            core = self.core();
+        }
         loop {
             if mem::take(&mut core.look_at_gate) && core.failure.is_none() {
                 return Next::Look;
@@ -270,13 +295,16 @@ impl<T: Terms> Queue<T> {
 }
 
 impl<T: Terms> Core<T> {
-    /// Whether something may be decided now.
-    pub fn way(&self) -> Way<'_, T::Failure> {
+    /// Whether something may be decided now that weighs so much until it is answered.
+    pub fn way(&mut self, weight: usize) -> Way<'_, T::Failure> {
+        let fits = self.taken == 0 || self.taken.saturating_add(weight) <= self.room;
+        self.crowded |= !fits;
         match (&self.failure, &self.gate) {
             _ if self.closed => Way::Closed,
+            _ if !fits => Way::Wait,
             (Some(failure), _) => Way::Failed(failure),
             (None, Gate::Open) => Way::Open,
-            (None, Gate::Behind) => Way::Behind,
+            (None, Gate::Behind) => Way::Wait,
             (None, Gate::Full(why)) => Way::Full(why),
         }
     }

@@ -158,6 +158,8 @@ impl Record for Piece {
 mod tests {
     use proptest::prelude::*;
 
+    use smallvec::SmallVec;
+
     use super::*;
     use crate::ids::Position;
 
@@ -180,7 +182,7 @@ mod tests {
                 name: name.as_str().into(),
                 head: Position(numbers[0]),
                 messages: numbers[1],
-                devices: Vec::new(),
+                devices: SmallVec::new(),
                 codes: vec![([3; 32], numbers[3])],
                 ..UserRow::default()
             };

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
 use super::{Reader, Record, put_bytes, put_number};
 use crate::ids::{DeviceId, Position, SendId};
 
@@ -17,8 +19,8 @@ pub(in super::super) struct UserRow {
     pub expired: Position,
     /// Messages in the inbox.
     pub messages: u64,
-    /// Oldest first.
-    pub devices: Vec<DeviceRow>,
+    /// Oldest first. Most users have one: it lies in the row, for whoever looks at the row looks at it.
+    pub devices: SmallVec<[DeviceRow; 1]>,
     /// Hash and expiry of one-time codes, oldest first.
     pub codes: Vec<([u8; 32], u64)>,
 }

@@ -7,13 +7,14 @@
 //! # Layout
 //! - this file: finding and loading, the group
 //! - `objects`: objects under their keys
-//! - `user`: a user in memory
+//! - `user`: a user in memory; `newest`: its newest receipts
 //! - `change`: what a group is made of, as bytes; replay
 //! - `spill`: what goes to sled when a segment is full
 //! - `evict`: what memory is bounded by
 
 mod change;
 mod evict;
+mod newest;
 mod objects;
 mod spill;
 mod user;
@@ -25,10 +26,11 @@ use std::sync::{Arc, Weak};
 
 use rustc_hash::FxHashMap;
 
+pub(super) use self::newest::ReceiptKey;
 pub(super) use self::objects::At;
 use self::objects::{Object, Objects};
 pub(super) use self::spill::Spill;
-pub(super) use self::user::{ReceiptKey, User};
+pub(super) use self::user::User;
 use super::cold;
 use super::disk::Disk;
 use super::keys;

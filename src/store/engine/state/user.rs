@@ -3,16 +3,12 @@
 
 use std::collections::VecDeque;
 
-use rustc_hash::FxHashMap;
-
-use super::super::rows::{AnswerRow, Content, Entry, ReceiptFacts, ReceiptKind, UserRow};
-use crate::ids::{ConversationId, DeviceId, Position, SendId, UserId};
+use super::super::rows::{AnswerRow, Content, Entry, ReceiptFacts, UserRow};
+use super::newest::{Newest, NewestReceipts, ReceiptKey};
+use crate::ids::{DeviceId, Position, SendId};
 
 /// Dead entries in an inbox at which it is looked whether to close the gaps.
 const MANY_DEAD: usize = 32;
-
-/// What a receipt is about: an inbox has at most one of each.
-pub(in super::super) type ReceiptKey = (ReceiptKind, ConversationId, UserId);
 
 #[derive(Default)]
 pub(in super::super) struct User {
@@ -31,7 +27,7 @@ pub(in super::super) struct User {
     /// Sled has none up to here any more.
     pub cleared: Position,
     /// Where the newest receipt of each kind, conversation and user is.
-    pub newest: FxHashMap<ReceiptKey, Newest>,
+    pub newest: NewestReceipts,
     /// Rows of receipts that sled still has and that are gone.
     pub forgotten: Vec<ReceiptKey>,
     /// Devices that were removed while sled may have answers of theirs.
@@ -45,13 +41,6 @@ pub(in super::super) struct HotEntry {
     /// The group it came with.
     pub group: u64,
     pub dead: bool,
-}
-
-#[derive(Clone, Copy)]
-pub(in super::super) struct Newest {
-    pub position: Position,
-    /// Whether sled has a row of it.
-    pub cold: bool,
 }
 
 pub(in super::super) struct HotAnswer {
@@ -99,8 +88,8 @@ impl User {
 
     /// Every entry up to here is dead.
     pub(in super::super) fn floor(&self) -> Position {
-        let before = |newest: &Newest| Position(newest.position.0.saturating_sub(1));
-        let first_receipt = self.newest.values().map(before).min();
+        let before = |(_, newest): (ReceiptKey, Newest)| Position(newest.position.0.saturating_sub(1));
+        let first_receipt = self.newest.iter().map(before).min();
         self.row.trimmed.max(first_receipt.map_or(self.row.expired, |before| before.min(self.row.expired)))
     }
 
@@ -190,9 +179,8 @@ impl User {
         if trimmed.min(self.cold) > self.cleared {
             // Receipts of which only sled has the entry.
             let passed: Vec<_> = self.newest.iter().filter(|(_, newest)| newest.position <= trimmed).collect();
-            let passed: Vec<_> = passed.into_iter().map(|(key, newest)| (*key, newest.position)).collect();
-            for (key, position) in passed {
-                self.forget(key, position);
+            for (key, newest) in passed {
+                self.forget(key, newest.position);
             }
         }
     }

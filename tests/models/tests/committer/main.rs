@@ -99,6 +99,19 @@ fn nothing_is_decided_while_the_gate_is_closed_and_all_go_on_when_it_opens() {
 }
 
 #[test]
+fn more_than_there_is_room_for_wait_their_turn_and_all_are_answered() {
+    in_many_orders(|| {
+        let world = World::start(4, ENOUGH, Habit::Sound);
+        let askers = [(); 6].map(|()| world.ask_often(1));
+        for asker in askers {
+            assert!(matches!(asker.join().unwrap(), Answer::Durable(_)));
+        }
+        assert_eq!(world.stable(), 6);
+        world.stop();
+    });
+}
+
+#[test]
 fn a_full_disk_refuses_and_is_looked_at_again_after_a_pause() {
     in_many_orders(|| {
         let world = World::start(ENOUGH, ENOUGH, Habit::Sound);

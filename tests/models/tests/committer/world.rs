@@ -79,7 +79,7 @@ pub struct World {
     threads: Arc<Mutex<Vec<JoinHandle<()>>>>,
 }
 
-/// How many may wait at once: the journal has places for as many, or the gate is closed.
+/// How many may wait at once, or be answered: the journal has places for as many, or the gate is closed.
 const MOST_WAITING: u64 = 4;
 
 /// What the spill makes free at once.
@@ -91,7 +91,7 @@ impl World {
         stop_time();
         let facts = Facts { stable: 0, places, full: false, sound_syncs, answered: 0, stalled: false };
         let world = World {
-            queue: Arc::new(Queue::new(Decided::default(), 0)),
+            queue: Arc::new(Queue::new(Decided::default(), 0, MOST_WAITING as usize)),
             facts: Arc::new(Mutex::new(facts)),
             habit,
             threads: Arc::default(),
@@ -114,7 +114,7 @@ impl World {
         loop {
             let mut opened = self.queue.opened();
             let mut core = self.queue.core();
-            let verdict = match core.way() {
+            let verdict = match core.way(1) {
                 Way::Closed => {
                     drop(core);
                     tell.send(Answer::Closed).unwrap();
@@ -122,7 +122,7 @@ impl World {
                 }
                 Way::Failed(Failed) => Answer::Failed,
                 Way::Full(_) => Answer::Full,
-                Way::Behind => {
+                Way::Wait => {
                     drop(core);
                     if self.habit == Habit::LooksBeforeItListens {
                         opened = self.queue.opened();
@@ -136,8 +136,10 @@ impl World {
                 }
             };
             core.state.queued += 1;
+            let waiting_now = core.state.queued - self.facts.lock().unwrap().answered;
+            assert!(waiting_now <= MOST_WAITING, "{waiting_now} wait at once");
             let waiting = Waiting { turn: core.state.queued, answer: verdict, tell };
-            self.queue.push(core, waiting, urgent);
+            self.queue.push(core, waiting, 1, urgent);
             return answer;
         }
     }
