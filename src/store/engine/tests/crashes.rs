@@ -1,11 +1,10 @@
 //! Whatever stops the store at whatever moment: everything answered is there, nothing is half there, and it goes on.
 
-use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::faulty::{Fault, FaultyFiles, Image, Unsynced};
+use super::faulty::{Errno, Fault, FaultyFiles, Image, Unsynced};
 use super::{Engine, block_on, cases, in_memory, in_parallel};
 use crate::store::conformance::histories::{History, contents};
 use crate::store::conformance::world::{World, tiny};
@@ -163,26 +162,26 @@ const FAILING_CALLS: usize = 500;
 
 /// Has each of the first calls of a history fail in turn (of some of them, unless all cases run), for once and for good,
 /// wholly and half done.
-fn fails_at_each(history: &History, kind: ErrorKind) {
+fn fails_at_each(history: &History, errno: Errno) {
     let calls = calls_of(history);
     assert!(calls >= FAILING_CALLS, "the history makes {calls} calls");
     let looks = cases(25).min(FAILING_CALLS);
     in_parallel(looks, |number| {
         let nth = 1 + number * FAILING_CALLS / looks;
-        fails_at(history, nth, Fault::Error(kind), false);
-        fails_at(history, nth, Fault::Short(kind), false);
-        fails_at(history, nth, Fault::Error(kind), true);
-        fails_at(history, nth, Fault::Short(kind), true);
+        fails_at(history, nth, Fault::Error(errno), false);
+        fails_at(history, nth, Fault::Short(errno), false);
+        fails_at(history, nth, Fault::Error(errno), true);
+        fails_at(history, nth, Fault::Short(errno), true);
     });
-    println!("{kind:?} at {looks} of the first {FAILING_CALLS} calls, of {calls}, in four ways each");
+    println!("{errno:?} at {looks} of the first {FAILING_CALLS} calls, of {calls}, in four ways each");
 }
 
 #[test]
 fn a_call_that_fails_costs_no_answer_and_nothing_is_answered_after_it() {
-    fails_at_each(&History::new(5, HISTORY_STEPS), ErrorKind::Other);
+    fails_at_each(&History::new(5, HISTORY_STEPS), Errno::Eio);
 }
 
 #[test]
 fn a_disk_that_fills_up_at_any_call_costs_no_answer() {
-    fails_at_each(&History::new(6, HISTORY_STEPS), ErrorKind::StorageFull);
+    fails_at_each(&History::new(6, HISTORY_STEPS), Errno::Enospc);
 }

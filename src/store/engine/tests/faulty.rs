@@ -20,12 +20,28 @@ const SECTOR: usize = 512;
 /// The number of the name of sled's directory among what may be lost.
 const SLED_NAME: u32 = 63;
 
+/// What the system says is wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(i32)]
+pub enum Errno {
+    /// The device.
+    Eio = 5,
+    /// There is no space.
+    Enospc = 28,
+}
+
+impl From<Errno> for io::Error {
+    fn from(errno: Errno) -> io::Error {
+        io::Error::from_raw_os_error(errno as i32)
+    }
+}
+
 /// What goes wrong at a call that writes, syncs, makes, renames or removes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    Error(io::ErrorKind),
+    Error(Errno),
     /// A write ends with an error after half of its bytes.
-    Short(io::ErrorKind),
+    Short(Errno),
 }
 
 pub struct FaultyFiles {
@@ -151,7 +167,7 @@ impl FaultyFiles {
             _ => None,
         };
         let done = match fault {
-            Some(Fault::Error(kind)) => Err(kind.into()),
+            Some(Fault::Error(errno)) => Err(errno.into()),
             fault => act(&mut state, fault),
         };
         self.take_image(&mut state, format!("after {moment}"));
@@ -283,9 +299,9 @@ impl Files for FaultyFiles {
 
     fn create(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
         self.call("create", path, |state, fault| {
-            if let Some(Fault::Short(kind)) = fault {
+            if let Some(Fault::Short(errno)) = fault {
                 SystemFiles.create(path, &bytes[..bytes.len() / 2])?;
-                return Err(kind.into());
+                return Err(errno.into());
             }
             state.new_names.extend(self.in_journal(path));
             if state.images.is_some() {
@@ -307,7 +323,7 @@ impl Files for FaultyFiles {
         let path = path_of(file);
         self.call("write", &path, |state, fault| {
             let (bytes, done) = match fault {
-                Some(Fault::Short(kind)) => (&bytes[..bytes.len() / 2], Err(kind.into())),
+                Some(Fault::Short(errno)) => (&bytes[..bytes.len() / 2], Err(errno.into())),
                 _ => (bytes, Ok(())),
             };
             let mut old = vec![0; bytes.len()];
@@ -371,8 +387,8 @@ impl Files for FaultyFiles {
             thread::sleep(Duration::from_millis(4));
         }
         self.call("sync", &path, |state, fault| {
-            if let Some(Fault::Short(kind)) = fault {
-                return Err(kind.into());
+            if let Some(Fault::Short(errno)) = fault {
+                return Err(errno.into());
             }
             SystemFiles.sync_data(file)?;
             state.unsynced.retain(|write| write.name != name(&path));

@@ -3,7 +3,6 @@
 mod salvage;
 
 use std::fs;
-use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -11,7 +10,7 @@ use std::thread;
 
 use super::super::files::{Files, SystemFiles};
 use super::super::tools::{self, ToolError};
-use super::faulty::{Fault, FaultyFiles};
+use super::faulty::{Errno, Fault, FaultyFiles};
 use super::{Engine, EngineConfig, copy};
 use crate::store::conformance::world::{World, tiny};
 use crate::store::{Operation, StoreError};
@@ -129,7 +128,7 @@ fn compacting_that_is_cut_short_at_any_call_leaves_the_old_or_the_new() {
         let path = directory.path().join("data");
         copy(original.path(), &path);
         let files = FaultyFiles::new(&path);
-        files.fail_at(cut, Fault::Error(io::ErrorKind::Other), true);
+        files.fail_at(cut, Fault::Error(Errno::Eio), true);
         let done = tools::compact_with(files, &path, 7, &mut |_| {});
         finished_by_opening += u32::from(!path.join("sled").exists());
         assert_eq!(inboxes(&path), before, "cut at call {cut}");
