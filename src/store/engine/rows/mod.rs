@@ -78,25 +78,29 @@ fn checksum(key: &[u8], payload: &[u8]) -> u32 {
     crc32c::crc32c_append(crc32c::crc32c(key), payload)
 }
 
-/// Appends a varint as prost's `encode_varint` writes it. Numbers are most of what a group is made of, seventy for a message:
-/// the groups of seven bits are spread over a word at once, and copied whole.
+/// Appends a varint as prost's `encode_varint` writes it. Numbers are most of what a group is made of, seventy for a message.
 #[inline]
 pub(super) fn put_number(out: &mut Vec<u8>, number: u64) {
-    let length = (number | 1).ilog2() as usize / 7 + 1;
-    let end = out.len() + length;
-    if number >> 56 != 0 {
-        put_large(out, number);
-        return;
+    match number {
+        0..0x80 => out.push(number as u8),
+        0x80..=0x00ff_ffff_ffff_ffff => put_word(out, number),
+        _ => put_large(out, number),
     }
+}
+
+/// A number that takes up to eight bytes: its groups of seven bits are spread over a word at once, and copied whole.
+fn put_word(out: &mut Vec<u8>, number: u64) {
+    let length = number.ilog2() as usize / 7 + 1;
     let pairs = ((number & 0x00ff_ffff_f000_0000) << 4) | (number & 0x0fff_ffff);
     let fours = ((pairs & 0x0fff_c000_0fff_c000) << 2) | (pairs & 0x0000_3fff_0000_3fff);
     let groups = ((fours & 0x3f80_3f80_3f80_3f80) << 1) | (fours & 0x007f_007f_007f_007f);
     let goes_on = 0x8080_8080_8080_8080 & ((1 << (8 * (length - 1))) - 1);
+    let end = out.len() + length;
     out.extend_from_slice(&(groups | goes_on).to_le_bytes());
     out.truncate(end);
 }
 
-/// A number that takes more than eight bytes.
+/// A number that takes more.
 #[cold]
 fn put_large(out: &mut Vec<u8>, mut number: u64) {
     while number >= 0x80 {
