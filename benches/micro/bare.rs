@@ -8,7 +8,7 @@ use futures_util::future::{BoxFuture, ready};
 use postrider::ids::{AppId, ConversationId, DeviceId, Position, SendId, Seq, UserId};
 use postrider::store::{
     Answer, App, Attached, Batch, Committed, Completion, Few, InboxEntry, Item, Operation, Outcome, Page, Publication,
-    ReadLimit, Receipt, Recipient, Send, Store, StoreError, User,
+    ReadLimit, Receipt, Recipient, Send, Store, StoreError, Taking, User, taken,
 };
 use postrider_protocol::encode::{self, MessageParts};
 
@@ -37,7 +37,7 @@ impl Bare {
 }
 
 impl Store for Bare {
-    fn commit(&self, batch: Batch, done: Completion) -> BoxFuture<'_, ()> {
+    fn commit(&self, batch: Batch, done: Completion) -> Taking<'_> {
         let mut committed =
             Committed { outcomes: Few::with_capacity(batch.len()), published: Few::with_capacity(batch.len()) };
         {
@@ -48,7 +48,7 @@ impl Store for Bare {
             }
         }
         done(Ok(committed));
-        ready(()).boxed()
+        taken()
     }
 
     fn read_inbox(

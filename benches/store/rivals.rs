@@ -15,7 +15,7 @@ use postrider::bench::meter::Latencies;
 use postrider::ids::{AppId, ConversationId, DeviceId, Position, Seq, UserId};
 use postrider::store::{
     Answer, App, Attached, Batch, Committed, Completion, Few, InboxEntry, Item, Operation, Outcome, Page, Publication,
-    ReadLimit, Recipient, Store, StoreError, User,
+    ReadLimit, Recipient, Store, StoreError, Taking, User, taken,
 };
 
 use crate::load::Run;
@@ -163,10 +163,10 @@ impl Keeper for Nothing {
 }
 
 impl Store for Rival {
-    fn commit(&self, batch: Batch, done: Completion) -> BoxFuture<'_, ()> {
+    fn commit(&self, batch: Batch, done: Completion) -> Taking<'_> {
         let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
         queue.as_ref().unwrap().send((batch, done)).unwrap();
-        ready(()).boxed()
+        taken()
     }
 
     fn read_inbox(

@@ -13,7 +13,6 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::BytesMut;
-use futures_util::future::BoxFuture;
 use postrider_protocol::error::CodedError;
 use postrider_protocol::frame as frames;
 use postrider_protocol::session::server::{Session, frame};
@@ -24,6 +23,7 @@ use super::Shared;
 use super::tls::stream::TlsStream;
 use crate::ids::Position;
 use crate::router::{Peer, Work};
+use crate::store::Taking;
 
 /// How long a closing connection may take to take its last frames.
 pub const CLOSING_TIME: Duration = Duration::from_secs(5);
@@ -168,7 +168,7 @@ impl Connection {
     }
 
     /// Decodes what has arrived and commits it as one batch. What came before a mistake is committed and answered, too.
-    fn take_requests<'a>(&'a mut self, shared: &'a Shared) -> BoxFuture<'a, ()> {
+    fn take_requests<'a>(&'a mut self, shared: &'a Shared) -> Taking<'a> {
         let mut work = Work::of_bytes(self.inbound.len());
         let decoded = self.decode(shared, &mut work);
         if self.inbound.is_empty() {
@@ -178,10 +178,10 @@ impl Connection {
         let peer = &self.peer;
         let committed = shared.router.commit(peer, work);
         let Err(error) = decoded else { return committed };
-        Box::pin(async move {
+        Taking::Right(Box::pin(async move {
             committed.await;
             shared.router.close(peer, error).await;
-        })
+        }))
     }
 
     fn decode(&mut self, shared: &Shared, work: &mut Work) -> Result<(), CodedError> {

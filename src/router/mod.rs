@@ -22,7 +22,6 @@ pub mod sync;
 
 use std::sync::Arc;
 
-use futures_util::future::BoxFuture;
 use postrider_protocol::error::{CodedError, ErrorCode};
 use postrider_protocol::frame;
 use postrider_protocol::limits::SEND_WINDOW;
@@ -33,7 +32,7 @@ use crate::bus::Bus;
 use crate::clock::Clock;
 use crate::hub::{Hub, Lost, Outbox};
 use crate::ids::{AppId, DeviceId, Position, UserId};
-use crate::store::{Batch, Committed, Operation, Outcome, Store, StoreError};
+use crate::store::{Batch, Committed, Operation, Outcome, Store, StoreError, Taking, taken};
 use crate::tenant::{Tenant, Tenants};
 use publish::Publisher;
 use receipt::Receipts;
@@ -159,17 +158,17 @@ impl Router {
 
     /// Commits what was collected. Done when the store has taken it; the answers find their own way.
     ///
-    /// Boxed as the store boxes it: whoever waits needs room for a pointer, not for the rare requests, too.
-    pub fn commit<'a>(&'a self, peer: &'a Peer, mut work: Work) -> BoxFuture<'a, ()> {
+    /// As the store returns it: whoever waits needs room for a pointer, not for the rare requests, too.
+    pub fn commit<'a>(&'a self, peer: &'a Peer, mut work: Work) -> Taking<'a> {
         if let Some(position) = peer.outbox.lost_confirmation() {
             receipt::received_before(peer, position, self.now(&mut work), &mut work.batch);
         }
         let Work { batch, links, goodbye, .. } = work;
         let committed = (!batch.is_empty()).then(|| self.commit_batch(peer, batch));
         if links == 0 && !goodbye {
-            return committed.unwrap_or_else(|| Box::pin(async {}));
+            return committed.unwrap_or_else(taken);
         }
-        Box::pin(async move {
+        Taking::Right(Box::pin(async move {
             if let Some(committed) = committed {
                 committed.await;
             }
@@ -179,10 +178,10 @@ impl Router {
             if goodbye {
                 self.goodbye(peer).await;
             }
-        })
+        }))
     }
 
-    fn commit_batch(&self, peer: &Peer, batch: Batch) -> BoxFuture<'_, ()> {
+    fn commit_batch(&self, peer: &Peer, batch: Batch) -> Taking<'_> {
         let (outbox, publisher) = (Arc::clone(&peer.outbox), Arc::clone(&self.publisher));
         let receipts = Receipts::of(&batch);
         let done = move |committed| match committed {

@@ -25,7 +25,7 @@ pub mod engine;
 pub mod memory;
 pub mod record;
 
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, Either, Ready, ready};
 use tokio::sync::watch;
 
 pub use record::{
@@ -43,11 +43,20 @@ pub type Batch = Vec<Operation>;
 /// callers' peers will ask again.
 pub type Completion = Box<dyn FnOnce(Result<Committed, StoreError>) + std::marker::Send>;
 
+/// Ends when a batch has been taken: at once, as a rule, or when there is room for it.
+pub type Taking<'a> = Either<Ready<()>, BoxFuture<'a, ()>>;
+
+/// The batch has been taken.
+#[must_use]
+pub fn taken<'a>() -> Taking<'a> {
+    Either::Left(ready(()))
+}
+
 /// What every store can do.
 pub trait Store: std::marker::Send + Sync + 'static {
     /// Hands a batch over and returns once there is room for it; the answer goes to `done`. The store takes batches in
     /// the order of these calls when each is awaited before the next. `done` is always called, with an error if need be.
-    fn commit(&self, batch: Batch, done: Completion) -> BoxFuture<'_, ()>;
+    fn commit(&self, batch: Batch, done: Completion) -> Taking<'_>;
 
     /// Entries of an inbox with `after < position ≤ up_to`, oldest first, within `limit` (at least one entry if there is
     /// one). `up_to` is a position that a completion has told: what lies above it may not be durable yet.

@@ -11,7 +11,9 @@ use std::task::Waker;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, ready};
 use postrider::ids::{AppId, Position, UserId};
-use postrider::store::{App, Batch, Committed, Completion, Operation, Page, ReadLimit, Store, StoreError, User};
+use postrider::store::{
+    App, Batch, Committed, Completion, Operation, Page, ReadLimit, Store, StoreError, Taking, User,
+};
 
 use crate::dice::Dice;
 use crate::planted::{Bug, Tamper};
@@ -311,16 +313,16 @@ impl Drop for UnderWay<'_> {
 }
 
 impl Store for SimStore {
-    fn commit(&self, batch: Batch, done: Completion) -> BoxFuture<'_, ()> {
+    fn commit(&self, batch: Batch, done: Completion) -> Taking<'_> {
         let done = Done(Some(done));
-        Box::pin(async move {
+        Taking::Right(Box::pin(async move {
             // Now and then there is no room at once.
             if self.dice.chance(10) {
                 let _waiting = UnderWay::new(self);
                 self.runtime.sleep(self.dice.between(self.speed.sync)).await;
             }
             self.take(batch, done);
-        })
+        }))
     }
 
     fn read_inbox(

@@ -54,7 +54,7 @@ use self::journal::{Journal, JournalConfig, Segments};
 use self::spill::Spiller;
 use self::state::State;
 pub use self::verify::Verified;
-use super::{App, Batch, Completion, Health, Page, ReadLimit, Store, StoreError, User};
+use super::{App, Batch, Completion, Health, Page, ReadLimit, Store, StoreError, Taking, User, taken};
 use crate::ids::{AppId, Position, UserId};
 
 /// What an engine is opened with.
@@ -236,10 +236,10 @@ impl Drop for Engine {
 }
 
 impl Store for Engine {
-    fn commit(&self, batch: Batch, done: Completion) -> BoxFuture<'_, ()> {
+    fn commit(&self, batch: Batch, done: Completion) -> Taking<'_> {
         match self.committer.try_submit(batch, Done::new(done)) {
-            Ok(()) => ready(()).boxed(),
-            Err((batch, done)) => self.committer.submit(batch, done).boxed(),
+            Ok(()) => taken(),
+            Err((batch, done)) => Taking::Right(self.committer.submit(batch, done).boxed()),
         }
     }
 

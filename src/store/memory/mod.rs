@@ -18,7 +18,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use futures_util::future::{BoxFuture, FutureExt, ready};
 
 use self::model::{Model, UserState};
-use super::{App, Batch, Committed, Completion, Device, Page, ReadLimit, Store, StoreError, User};
+use super::{App, Batch, Committed, Completion, Device, Page, ReadLimit, Store, StoreError, Taking, User, taken};
 use crate::ids::{AppId, Position, UserId};
 
 /// A store in memory. Dropping it forgets everything.
@@ -63,14 +63,14 @@ impl Memory {
 }
 
 impl Store for Memory {
-    fn commit(&self, batch: Batch, done: Completion) -> BoxFuture<'_, ()> {
+    fn commit(&self, batch: Batch, done: Completion) -> Taking<'_> {
         {
             let mut state = self.state();
             let committed = if state.closed { Err(StoreError::Closed) } else { Ok(state.model.decide(&batch)) };
             state.decided.push_back((done, committed));
         }
         self.call_completions();
-        ready(()).boxed()
+        taken()
     }
 
     fn read_inbox(

@@ -7,7 +7,7 @@ use super::super::rows::{Content, DeviceRow, ReceiptKind, corrupt};
 use super::super::state::At;
 use super::{Deciding, Stop};
 use crate::ids::{ConversationId, DeviceId, Position, Seq, UserId};
-use crate::store::{ReadUpTo, Received, Refusal, StoreError};
+use crate::store::{Few, ReadUpTo, Received, Refusal, StoreError};
 
 /// A conversation in which something was delivered, with the other member if it still exists.
 struct Delivered {
@@ -90,9 +90,9 @@ impl Deciding<'_> {
 
     /// The highest `seq` of each conversation among the messages to this user with `after < position ≤ up_to`, in the
     /// order of the conversations.
-    fn newly_delivered(&mut self, user: At, after: Position, up_to: Position) -> Result<Vec<Delivered>, StoreError> {
+    fn newly_delivered(&mut self, user: At, after: Position, up_to: Position) -> Result<Few<Delivered>, StoreError> {
         let id = self.user_id(user);
-        let mut highest: Vec<(ConversationId, Seq, UserId)> = Vec::new();
+        let mut highest: Few<(ConversationId, Seq, UserId)> = Few::new();
         self.state.visit_entries(user, after, up_to, |entry| {
             if let Content::Message(message, _) = &entry.content {
                 // Most messages in a row are of one conversation.
@@ -107,7 +107,7 @@ impl Deciding<'_> {
             ControlFlow::Continue(())
         })?;
         highest.sort_unstable_by_key(|(conversation, _, _)| *conversation);
-        let mut delivered = Vec::with_capacity(highest.len());
+        let mut delivered = Few::with_capacity(highest.len());
         for (conversation, seq, sender) in highest {
             let at = self.state.known_conversation(self.app, conversation)?;
             let row = self.state.conversation(at);
