@@ -11,11 +11,13 @@
 //! - `change`: what a group is made of, as bytes; replay
 //! - `spill`: what goes to sled when a segment is full
 //! - `evict`: what memory is bounded by
+//! - `survey`: all users, one after the other
 
 mod change;
 mod evict;
 mod objects;
 mod spill;
+mod survey;
 mod user;
 
 use std::cell::Cell;
@@ -28,6 +30,7 @@ use rustc_hash::FxHashMap;
 pub(super) use self::objects::At;
 use self::objects::{Object, Objects};
 pub(super) use self::spill::Spill;
+pub(super) use self::survey::Found;
 pub(super) use self::user::{ReceiptKey, User};
 use super::cold;
 use super::disk::Disk;
@@ -291,28 +294,6 @@ impl State {
         Ok(Some(self.users.add(key, loaded)))
     }
 
-    /// Up to `limit` users after one, in the order of their numbers.
-    pub(super) fn users_after(&mut self, app: AppId, after: UserId, limit: usize) -> Result<Vec<At>, StoreError> {
-        let Some(found) = self.apps.get(&app) else { return Ok(Vec::new()) };
-        let fresh: Vec<UserId> =
-            found.fresh_users.range(UserId(after.0.saturating_add(1))..).copied().take(limit).collect();
-        let from = keys::after(keys::user(app, after));
-        let disk = self.disk()?;
-        let end = keys::after_prefix(keys::users(app));
-        let cold = disk.scan(&from, &end).map(|row| {
-            let (key, _) = row?;
-            keys::user_of(&key).ok_or_else(|| corrupt(&key))
-        });
-        let mut users = Vec::new();
-        for user in merged(fresh.into_iter(), cold) {
-            if users.len() >= limit {
-                break;
-            }
-            users.extend(self.find_user(app, user?)?);
-        }
-        Ok(users)
-    }
-
     /// Up to `limit` users whose names come after one, in the order of their names.
     pub(super) fn users_by_name(&mut self, app: AppId, after: &str, limit: usize) -> Result<Vec<At>, StoreError> {
         let Some(found) = self.apps.get(&app) else { return Ok(Vec::new()) };
@@ -327,7 +308,7 @@ impl State {
             std::str::from_utf8(&key[prefix.len()..]).map(Arc::from).map_err(|_| corrupt(&key))
         });
         let mut users = Vec::new();
-        for name in merged(fresh.into_iter(), cold) {
+        for name in merged(fresh.into_iter(), cold, Arc::clone) {
             if users.len() >= limit {
                 break;
             }
@@ -454,15 +435,16 @@ impl State {
     }
 }
 
-/// Two ascending sequences as one, without repetitions.
-fn merged<T: Ord>(
+/// Two sequences that ascend by a key as one. Of those with the same key the second's stays.
+fn merged<T, K: Ord>(
     hot: impl Iterator<Item = T>,
     cold: impl Iterator<Item = Result<T, StoreError>>,
+    key: impl Fn(&T) -> K,
 ) -> impl Iterator<Item = Result<T, StoreError>> {
     let (mut hot, mut cold) = (hot.peekable(), cold.peekable());
     std::iter::from_fn(move || match (hot.peek(), cold.peek()) {
-        (Some(first), Some(Ok(second))) if first < second => hot.next().map(Ok),
-        (Some(first), Some(Ok(second))) if first == second => {
+        (Some(first), Some(Ok(second))) if key(first) < key(second) => hot.next().map(Ok),
+        (Some(first), Some(Ok(second))) if key(first) == key(second) => {
             hot.next();
             cold.next()
         }
