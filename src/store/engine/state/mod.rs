@@ -57,6 +57,8 @@ pub(super) struct State {
     /// Objects with changes in that segment.
     changed: Vec<Changed>,
     evictable: VecDeque<Changed>,
+    /// Objects that were read from sled since it was last looked what can be forgotten.
+    loaded: usize,
     /// Bytes, roughly, that what can be read again may take.
     limit: usize,
     /// The last stamp given.
@@ -135,6 +137,7 @@ impl State {
             segment: 0,
             changed: Vec::new(),
             evictable: VecDeque::new(),
+            loaded: 0,
             limit,
             stamp: 0,
             changes: 0,
@@ -164,6 +167,12 @@ impl State {
     fn next_stamp(&mut self) -> u64 {
         self.stamp += 1;
         self.stamp
+    }
+
+    /// Something was read from sled, and can be again.
+    fn note_loaded(&mut self, what: Changed) {
+        self.evictable.push_back(what);
+        self.loaded += 1;
     }
 
     /// Rises with every change.
@@ -290,7 +299,7 @@ impl State {
         let mut loaded = cold::load_user(&*self.disk()?, key, row)?;
         loaded.stamp = self.next_stamp();
         self.apps.entry(app).or_default().names.insert(Arc::clone(&loaded.row.name), user);
-        self.evictable.push_back(Changed::User(app, user));
+        self.note_loaded(Changed::User(app, user));
         Ok(Some(self.users.add(key, loaded)))
     }
 
@@ -380,7 +389,7 @@ impl State {
         let Some(row) = self.disk()?.get::<ConversationRow>(&keys::conversation(app, conversation))? else {
             return Ok(None);
         };
-        self.evictable.push_back(Changed::Conversation(app, conversation));
+        self.note_loaded(Changed::Conversation(app, conversation));
         Ok(Some(self.put_conversation(key, row, false)))
     }
 

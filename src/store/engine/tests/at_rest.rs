@@ -73,3 +73,18 @@ fn a_sweep_finds_what_is_due_of_users_who_are_in_sled_alone() {
     assert_eq!(world.user("carol").map(|carol| carol.devices.len()), Some(0));
     assert_eq!(sweep(&world, 2_000), (0, 0));
 }
+
+#[test]
+fn who_looks_at_many_users_leaves_no_more_in_memory_than_fit() {
+    let directory = in_memory();
+    let (engine, world) = open(&small(directory.path()));
+    let named = |user: u64| Operation::AddUser { app: world.app, name: format!("user {user}") };
+    let all: Vec<Operation> = (0..USERS).map(named).collect();
+    world.commit(all.clone());
+    drop(engine.checkpoint().unwrap());
+    let before = users_in_memory(&engine).len();
+    // They are there: this looks at each and changes none.
+    world.commit(all);
+    let after = users_in_memory(&engine).len();
+    assert!(after <= before && before < USERS as usize / 2, "{before}, then {after}");
+}
