@@ -154,6 +154,7 @@ impl Engine {
         let limit = usize::try_from(config.cache_bytes / 2).unwrap_or(usize::MAX);
         let mut state = State::open(&disk, limit)?;
         let journal = Journal::open(Arc::clone(&files), &disk, &mut state, path, config.journal())?;
+        state.end_replay();
         let shared = Arc::new(Shared::new(state, config.serves_after_failure));
         let segments = journal.segments();
         let spiller = Spiller {

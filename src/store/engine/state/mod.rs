@@ -59,6 +59,8 @@ pub(super) struct State {
     evictable: VecDeque<Changed>,
     /// Objects that were read from sled since it was last looked what can be forgotten.
     loaded: usize,
+    /// Whether what is in sled alone is there as it stands, with nothing in the journal that is newer.
+    replayed: bool,
     /// Bytes, roughly, that what can be read again may take.
     limit: usize,
     /// The last stamp given.
@@ -138,6 +140,7 @@ impl State {
             changed: Vec::new(),
             evictable: VecDeque::new(),
             loaded: 0,
+            replayed: false,
             limit,
             stamp: 0,
             changes: 0,
@@ -296,7 +299,9 @@ impl State {
     fn load_user(&mut self, key: UserKey) -> Result<Option<At>, StoreError> {
         let (app, user) = key;
         let Some(row) = self.disk()?.get::<UserRow>(&keys::user(app, user))? else { return Ok(None) };
-        let mut loaded = cold::load_user(&*self.disk()?, key, row)?;
+        // An inbox of which nothing is alive was cleared before its user was forgotten: there is nothing more to read.
+        let is_empty = self.replayed && row.trimmed == row.head;
+        let mut loaded = if is_empty { User::new(row) } else { cold::load_user(&*self.disk()?, key, row)? };
         loaded.stamp = self.next_stamp();
         self.apps.entry(app).or_default().names.insert(Arc::clone(&loaded.row.name), user);
         self.note_loaded(Changed::User(app, user));

@@ -3,10 +3,11 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::{Engine, EngineConfig, in_memory};
-use crate::ids::UserId;
+use super::super::keys;
+use super::{Engine, EngineConfig, block_on, in_memory};
+use crate::ids::{AppId, UserId};
 use crate::store::conformance::world::{World, tiny};
-use crate::store::{Operation, Outcome, Sweep};
+use crate::store::{Operation, Outcome, Store, Sweep};
 
 const USERS: u64 = 300;
 
@@ -87,4 +88,34 @@ fn who_looks_at_many_users_leaves_no_more_in_memory_than_fit() {
     world.commit(all);
     let after = users_in_memory(&engine).len();
     assert!(after <= before && before < USERS as usize / 2, "{before}, then {after}");
+}
+
+#[test]
+fn whoever_has_an_empty_inbox_is_let_in_without_a_search_for_entries() {
+    let directory = in_memory();
+    let (engine, world) = open(&tiny(directory.path()));
+    let (alice, bob) = (world.attach("alice", "phone"), world.attach("bob", "phone"));
+    world.acked(&alice, 1, "bob", "taken");
+    world.received(&bob, 1);
+    for app in 0..150 {
+        world.app_named(&format!("another app, number {app}, so that the journal has forgotten both"));
+    }
+    drop(world);
+    block_on(engine.close()).unwrap();
+    // A row that cannot be read says whether somebody tried.
+    let database = loop {
+        if let Ok(database) = sled::open(directory.path().join("sled")) {
+            break database;
+        }
+    };
+    let rows = database.open_tree("rows").unwrap();
+    for user in [alice.user, bob.user] {
+        rows.insert(keys::end(AppId(1), user), b"not a row").unwrap();
+    }
+    database.flush().unwrap();
+    drop((rows, database));
+    let (_engine, world) = open(&tiny(directory.path()));
+    let back = world.attach("bob", "phone");
+    assert_eq!((back.user, back.cursor.0, back.head.0), (bob.user, 1, 1));
+    assert!(world.inbox(&back).is_empty());
 }
