@@ -312,7 +312,9 @@ impl State {
     pub(super) fn users_by_name(&mut self, app: AppId, after: &str, limit: usize) -> Result<Vec<At>, StoreError> {
         let Some(found) = self.apps.get(&app) else { return Ok(Vec::new()) };
         let range = (std::ops::Bound::Excluded(after), std::ops::Bound::Unbounded);
-        let fresh: Vec<Arc<str>> = found.fresh_names.range::<str, _>(range).map(|(name, _)| Arc::clone(name)).collect();
+        let fresh = found.fresh_names.range::<str, _>(range).map(|(name, _)| Arc::clone(name));
+        // Those of one answer: of all that are fresh there may be a million.
+        let fresh: Vec<Arc<str>> = fresh.take(limit).collect();
         let prefix = keys::user_names(app);
         let from = keys::after(keys::user_name(app, after));
         let disk = self.disk()?;
