@@ -33,7 +33,7 @@ use crate::sweeper::Sweeper;
 use crate::tenant::{Tenant, Tenants};
 
 /// How often expiry is looked at.
-const SWEEP_PAUSE: Duration = Duration::from_secs(60);
+const SWEEP_PAUSE: Duration = Duration::from_secs(60 * 60);
 
 /// How often is looked whether there is a new certificate.
 const RENEWAL_PAUSE: Duration = Duration::from_secs(60);

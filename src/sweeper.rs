@@ -66,10 +66,11 @@ impl Sweeper {
     async fn sweep(&self, app: AppId, now: u64) {
         let kept_ms = u64::try_from(self.retention.as_millis()).unwrap_or(u64::MAX);
         let before = now.saturating_sub(kept_ms);
+        // Asked once: whoever comes later counts as seen by its login.
+        let connected = Arc::new(self.hub.devices(app));
         let mut after = UserId(0);
         loop {
-            let connected = self.hub.devices(app);
-            let sweep = Sweep { app, after, limit: SLICE_USERS, before, connected };
+            let sweep = Sweep { app, after, limit: SLICE_USERS, before, connected: Arc::clone(&connected) };
             match self.router.commit_one(Operation::Sweep(sweep)).await {
                 Ok(Outcome::Swept { next, devices, entries }) => {
                     if devices + entries > 0 {

@@ -76,7 +76,7 @@ async fn what_is_stored_for_the_absent_is_drained_whole() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn connections_are_made_and_held_and_resumed_where_asked() {
     let server = TestServer::start().await;
-    let connect = Connect { connections: 40, users: 70, hold: ms(1), resume: false };
+    let connect = Connect { connections: 40, users: 70, settle: ms(10), hold: ms(1), resume: false };
     let report = run(&server, Scenario::Connect(connect.clone())).await;
     assert_eq!((report.connections, report.resumed, report.audit), (40, Some(0), Audit::default()));
     assert!(report.connects_per_s.unwrap() > 0.0 && report.connect_ms.unwrap().p50 > 0.0);
@@ -87,7 +87,7 @@ async fn connections_are_made_and_held_and_resumed_where_asked() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn logins_come_at_the_rate_that_is_asked_for() {
     let server = TestServer::start().await;
-    let connect = Connect { connections: 20, users: 20, hold: ms(1), resume: false };
+    let connect = Connect { connections: 20, users: 20, settle: ms(10), hold: ms(1), resume: false };
     let options = options(there(&server, server.address()), Scenario::Connect(connect));
     let options = Options { logins_per_s: Some(40.0), logins_at_once: Some(1), ..options };
     let report = bench::run(options, Clock::system(), Arc::default()).await.unwrap();
@@ -158,7 +158,7 @@ async fn refused_messages_are_a_fault_of_the_run() {
 async fn a_ca_without_a_certificate_and_a_process_that_is_not_there_are_told_before_anything_is_connected() {
     let server = TestServer::start().await;
     let empty = tempfile::NamedTempFile::new().unwrap();
-    let connect = Connect { connections: 1, users: 1, hold: ms(0), resume: false };
+    let connect = Connect { connections: 1, users: 1, settle: ms(10), hold: ms(0), resume: false };
     let run = |ca, pid| {
         let target = Target { server: server.address().to_string(), ca, app: "dev".into() };
         let options = options(Choice::There { target, pid }, Scenario::Connect(connect.clone()));

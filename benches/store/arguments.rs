@@ -33,6 +33,8 @@ pub enum Scenario {
     Restart(Restart),
     /// Millions of messages through a small backlog: whether disk and memory level off
     Churn(Churn),
+    /// What users cost, the more there are: new ones, forgotten ones, remembered ones
+    Users(Users),
     /// Fills a journal and waits to be killed
     #[command(hide = true)]
     Fill(Fill),
@@ -93,6 +95,16 @@ pub struct Churn {
     pub leak: bool,
 }
 
+#[derive(Args, Debug)]
+pub struct Users {
+    /// Users there are at each point, in ascending order; may be given more than once
+    #[arg(long, value_name = "N", default_values_t = [10_000, 50_000, 200_000, 1_000_000])]
+    pub users: Vec<u64>,
+    /// What the store may keep in memory, in bytes
+    #[arg(long, value_name = "BYTES")]
+    pub cache_bytes: Option<u64>,
+}
+
 impl Scenario {
     /// What is measured when nothing is asked for.
     pub fn short_ones() -> Vec<Scenario> {
@@ -107,6 +119,7 @@ impl Scenario {
             Scenario::Reads(_) => "reads",
             Scenario::Restart(_) => "restart",
             Scenario::Churn(_) => "churn",
+            Scenario::Users(_) => "users",
             Scenario::Fill(_) => "fill",
         }
     }

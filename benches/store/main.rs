@@ -2,7 +2,7 @@
 //!
 //! # Layout
 //! - `arguments`: what can be asked for
-//! - `appends`, `reads`, `restart`, `churn`: one file a scenario
+//! - `appends`, `reads`, `restart`, `churn`, `users`: one file a scenario
 //! - `load`: producers that wait for their acks; `people`: who they are
 //! - `rivals`: what the store is held against, on the same disk and in the same run
 //! - `meter`: processor time, and bytes on disk
@@ -18,6 +18,7 @@ mod people;
 mod reads;
 mod restart;
 mod rivals;
+mod users;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -54,6 +55,7 @@ fn run(scenario: Scenario, parent: &Path, print: bool, failed: &mut bool) -> Val
             *failed |= !figures.is_sound();
             to_value(figures)
         }
+        Scenario::Users(what) => to_value(users::run(&what, parent, print)),
         Scenario::Fill(what) => restart::fill(&what, parent),
     }
     .unwrap()

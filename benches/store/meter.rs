@@ -42,8 +42,17 @@ pub fn on_disk(path: &Path) -> u64 {
 
 /// Bytes that this process has sent to disks so far.
 pub fn written() -> u64 {
+    io("write_bytes: ")
+}
+
+/// Times that this process has asked the system to read so far; asking for this is one or two of them.
+pub fn reads() -> u64 {
+    io("syscr: ")
+}
+
+fn io(figure: &str) -> u64 {
     let io = fs::read_to_string("/proc/self/io").unwrap();
-    io.lines().find_map(|line| line.strip_prefix("write_bytes: ")).unwrap().parse().unwrap()
+    io.lines().find_map(|line| line.strip_prefix(figure)).unwrap().parse().unwrap()
 }
 
 pub fn mib(bytes: u64) -> f64 {

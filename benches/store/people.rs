@@ -52,7 +52,7 @@ pub fn pairs(store: &dyn Store, kind: &str, count: usize) -> Vec<Pair> {
     (0..count).map(pair).collect()
 }
 
-fn attach(user: &str) -> Operation {
+pub fn attach(user: &str) -> Operation {
     Operation::Attach(Attach {
         app: APP,
         user: user.into(),

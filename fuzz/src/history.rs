@@ -1,5 +1,7 @@
 //! Histories of a store: operations chosen by a fuzzer's bytes, most of them such as a server would hand over.
 
+use std::sync::Arc;
+
 use postrider::ids::{AppId, ConversationId, DeviceId, Position, SendId, Seq, UserId};
 use postrider::store::{
     Admission, Attach, Attached, Batch, Committed, Operation, Outcome, ReadUpTo, Received, Recipient, Refusal, Send,
@@ -71,7 +73,8 @@ impl Known {
             _ => {
                 let (_, device) = self.device(dice)?;
                 let before = now.saturating_sub(dice.number()?);
-                let connected = if dice.flag()? { vec![device] } else { (0..30).map(DeviceId).collect() };
+                let connected = if dice.flag()? { [device].into() } else { (0..30).map(DeviceId).collect() };
+                let connected = Arc::new(connected);
                 let (after, limit) = (UserId(u64::from(dice.byte()? % 4)), usize::from(dice.byte()? % 5));
                 Operation::Sweep(Sweep { app, after, limit, before, connected })
             }

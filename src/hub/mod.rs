@@ -9,6 +9,7 @@
 pub mod outbox;
 pub mod wakes;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use postrider_protocol::error::{CodedError, ErrorCode};
@@ -94,7 +95,7 @@ impl Hub {
 
     /// The devices of an app that are connected here.
     #[must_use]
-    pub fn devices(&self, app: AppId) -> Vec<DeviceId> {
+    pub fn devices(&self, app: AppId) -> HashSet<DeviceId> {
         let of_app = self.users.iter().filter(|seats| seats.key().0 == app);
         of_app.flat_map(|seats| seats.iter().map(|seat| seat.device).collect::<Vec<_>>()).collect()
     }
@@ -142,6 +143,6 @@ mod tests {
         let mut told = 0;
         hub.each(AppId(2), ALICE, |_, _| told += 1);
         assert_eq!(told, 0);
-        assert_eq!(hub.devices(APP), [DeviceId(1)]);
+        assert_eq!(hub.devices(APP), [DeviceId(1)].into());
     }
 }

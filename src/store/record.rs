@@ -1,5 +1,6 @@
 //! The words of the store's interface.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -212,7 +213,7 @@ pub struct Sweep {
     /// 1970. A connected device counts as seen (`connected`).
     pub before: u64,
     /// Devices that are connected now.
-    pub connected: Vec<DeviceId>,
+    pub connected: Arc<HashSet<DeviceId>>,
 }
 
 /// What became of one operation.

@@ -39,7 +39,7 @@ async fn a_run_over_several_processes_and_servers_adds_up_like_one() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn connections_of_several_processes_are_all_there_at_once() {
     let server = TestServer::start().await;
-    let connect = Connect { connections: 31, users: 31, hold: ms(1), resume: true };
+    let connect = Connect { connections: 31, users: 31, settle: ms(10), hold: ms(1), resume: true };
     let options = options(there(&server, server.address()), Scenario::Connect(connect));
     let options = Options { spread: spread(3, None), ..options };
     let report = bench::run(options, Clock::system(), Arc::default()).await.unwrap();
@@ -50,7 +50,7 @@ async fn connections_of_several_processes_are_all_there_at_once() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_keeps_one_process_from_its_work_ends_the_run() {
     let server = TestServer::start_with(|config| config.listen.max_connections = 3).await;
-    let connect = Connect { connections: 20, users: 20, hold: ms(1), resume: false };
+    let connect = Connect { connections: 20, users: 20, settle: ms(10), hold: ms(1), resume: false };
     let options = options(there(&server, server.address()), Scenario::Connect(connect));
     let options = Options { spread: spread(2, None), ..options };
     let error = bench::run(options, Clock::system(), Arc::default()).await.unwrap_err();

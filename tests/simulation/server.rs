@@ -90,10 +90,10 @@ impl Node {
     }
 
     async fn sweep_app(&self, app: AppId, before: u64) {
+        let connected = Arc::new(self.hub.devices(app));
         let mut after = UserId(0);
         loop {
-            let connected = self.hub.devices(app);
-            let sweep = Sweep { app, after, limit: 2, before, connected };
+            let sweep = Sweep { app, after, limit: 2, before, connected: Arc::clone(&connected) };
             match self.router.commit_one(Operation::Sweep(sweep)).await {
                 Ok(Outcome::Swept { next: Some(user), .. }) => after = user,
                 _ => return,

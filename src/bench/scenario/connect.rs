@@ -14,7 +14,7 @@ use crate::bench::meter::Phase;
 use crate::bench::part::Actor;
 use crate::bench::report::{Report, microseconds_each, per_second, tenths};
 
-/// Nothing is read off before the server had this long to come to rest.
+/// All connections are held at least this long before anything is read off.
 const SETTLE: Duration = Duration::from_millis(500);
 
 /// Users that visit the server in one go, so that what is kept of them is bounded.
@@ -27,6 +27,8 @@ pub struct Connect {
     pub connections: u32,
     /// Users who have logged in once before that; at least as many.
     pub users: u32,
+    /// Pause between that and the connections.
+    pub settle: Duration,
     /// How long all of the connections are held.
     pub hold: Duration,
     /// Resume TLS sessions.
@@ -58,7 +60,7 @@ impl Run {
         let mut findings = Findings::default();
         self.live.count("making users", "connections", &self.up);
         let members = self.make_users(connect).await?;
-        tokio::time::sleep(SETTLE).await;
+        tokio::time::sleep(connect.settle).await;
 
         self.mark(Mark::Begin, &mut findings).await;
         let mut crew = self.crew();

@@ -2,6 +2,7 @@
 //! when it is closed and opened between any two batches.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use postrider_protocol::wire;
@@ -166,7 +167,9 @@ impl Known {
             92..=95 => Operation::RevokeDevice { app, user: name, device: device_name },
             _ => {
                 let before = now.saturating_sub(u64::from(dice[3]) / 4);
-                let connected = if dice[4].is_multiple_of(4) { vec![device] } else { (0..30).map(DeviceId).collect() };
+                let connected =
+                    if dice[4].is_multiple_of(4) { [device].into() } else { (0..30).map(DeviceId).collect() };
+                let connected = Arc::new(connected);
                 let after = UserId(u64::from(dice[1] % 3));
                 Operation::Sweep(Sweep { app, after, limit: usize::from(dice[2] % 5), before, connected })
             }

@@ -1,5 +1,7 @@
 //! Devices and messages that end before their time.
 
+use std::sync::Arc;
+
 use super::world::World;
 use crate::ids::{DeviceId, Position, UserId};
 use crate::store::{Operation, Outcome, Refusal, Sweep};
@@ -118,14 +120,15 @@ pub fn a_sweep_goes_on_where_it_stopped(world: &mut World) {
         world.attach(name, "phone");
     }
     let sweep = |after, limit| {
-        let (after, connected) = (UserId(after), vec![DeviceId(3)]);
+        let (after, connected) = (UserId(after), Arc::new([DeviceId(3)].into()));
         world.outcome(Operation::Sweep(Sweep { app: world.app, after, limit, before: 5_000, connected }))
     };
     assert_eq!(sweep(0, 2), Outcome::Swept { next: Some(UserId(2)), devices: 2, entries: 0 });
     assert_eq!(sweep(2, 2), swept(0, 0));
     assert_eq!(sweep(0, 0), Outcome::Swept { next: Some(UserId(1)), devices: 0, entries: 0 }, "it always goes on");
     assert_eq!(sweep(3, 1), swept(0, 0));
-    let elsewhere = Sweep { app: crate::ids::AppId(5), after: UserId(0), limit: 5, before: 5_000, connected: vec![] };
+    let elsewhere =
+        Sweep { app: crate::ids::AppId(5), after: UserId(0), limit: 5, before: 5_000, connected: Arc::default() };
     assert_eq!(world.outcome(Operation::Sweep(elsewhere)), swept(0, 0));
 }
 

@@ -173,7 +173,7 @@ impl World {
     }
 
     pub fn sweeping(&self, before: u64, connected: &[DeviceId]) -> Operation {
-        let connected = connected.to_vec();
+        let connected = Arc::new(connected.iter().copied().collect());
         Operation::Sweep(Sweep { app: self.app, after: UserId(0), limit: 100, before, connected })
     }
 

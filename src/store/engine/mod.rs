@@ -154,6 +154,7 @@ impl Engine {
         let limit = usize::try_from(config.cache_bytes / 2).unwrap_or(usize::MAX);
         let mut state = State::open(&disk, limit)?;
         let journal = Journal::open(Arc::clone(&files), &disk, &mut state, path, config.journal())?;
+        state.end_replay();
         // Half a segment is kept for what is queued when the other half is full, and content may be written twice.
         let queue_bytes = config.queue_bytes.min(journal.segment_bytes() / 5);
         let shared = Arc::new(Shared::new(state, queue_bytes, config.serves_after_failure));

@@ -1,5 +1,6 @@
 //! What only a store on disk can get wrong. The rules that every store keeps are in the conformance suite.
 
+mod at_rest;
 pub mod audit;
 mod crashes;
 mod damage;

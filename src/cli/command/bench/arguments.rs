@@ -55,6 +55,9 @@ struct ConnectFlags {
     /// as many as connections, which is also the least
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000_000))]
     users: Option<u32>,
+    /// Pause between the users' first logins and the measured ones: a server that has taken many at once goes on writing
+    #[arg(long, value_name = "TIME", default_value = "500ms", value_parser = time)]
+    settle: Duration,
     /// How long all connections are held
     #[arg(long, value_name = "TIME", default_value = "2s", value_parser = time)]
     duration: Duration,
@@ -291,9 +294,9 @@ impl Bench {
     #[must_use]
     pub fn into_job(self) -> Job {
         let (scenario, common) = match self.scenario {
-            ScenarioCommand::Connect(ConnectFlags { connections, users, duration, resume, common }) => {
+            ScenarioCommand::Connect(ConnectFlags { connections, users, settle, duration, resume, common }) => {
                 let users = users.unwrap_or(connections).max(connections);
-                (Scenario::Connect(Connect { connections, users, hold: duration, resume }), common)
+                (Scenario::Connect(Connect { connections, users, settle, hold: duration, resume }), common)
             }
             ScenarioCommand::Pairs(PairsFlags { pairs, window, span, content, common }) => {
                 let (Span { duration, warmup }, size) = (span, content.size as usize);

@@ -2,33 +2,48 @@
 
 use std::ops::ControlFlow;
 
-use super::super::rows::{Content, MessageFacts};
-use super::super::state::At;
+use super::super::rows::{Content, MessageFacts, UserRow};
+use super::super::state::{At, Found};
 use super::{Deciding, Stop};
-use crate::ids::{DeviceId, Position};
+use crate::ids::{DeviceId, Position, UserId};
 use crate::store::{Outcome, StoreError, Sweep};
 
 impl Deciding<'_> {
     pub(super) fn sweep(&mut self, sweep: &Sweep) -> Result<Outcome, Stop> {
         let limit = sweep.limit.max(1);
         // One more than the limit tells whether to go on.
-        let users = self.state.users_after(self.app, sweep.after, limit.saturating_add(1))?;
+        let users = self.state.survey(self.app, sweep.after, limit.saturating_add(1))?;
+        let number = |found: &Found| match found {
+            Found::InMemory(at) => self.user_id(*at),
+            Found::InSled(user, _) => *user,
+        };
+        let next = if users.len() > limit { users.get(limit - 1).map(number) } else { None };
         let (mut devices, mut entries) = (0, 0);
-        for &user in users.iter().take(limit) {
-            for device in self.silent_devices(user, sweep) {
+        for found in users.into_iter().take(limit) {
+            let user = match found {
+                Found::InMemory(at) => at,
+                Found::InSled(user, row) if self.is_due(user, &row, sweep)? => {
+                    let Some(at) = self.state.find_user(self.app, user)? else { continue };
+                    at
+                }
+                Found::InSled(..) => continue,
+            };
+            for device in silent_devices(&self.state.user(user).row, sweep).collect::<Vec<_>>() {
                 self.remove_device(user, device)?;
                 devices += 1;
             }
             entries += self.expire_entries(user, sweep.before)?;
         }
-        let next = if users.len() > limit { users.get(limit - 1).map(|at| self.user_id(*at)) } else { None };
         Ok(Outcome::Swept { next, devices, entries })
     }
 
-    fn silent_devices(&self, user: At, sweep: &Sweep) -> Vec<DeviceId> {
-        let devices = self.state.user(user).row.devices.iter();
-        let silent = devices.filter(|row| row.seen < sweep.before && !sweep.connected.contains(&row.id));
-        silent.map(|row| row.id).collect()
+    /// Whether anything of a user who is in sled alone expires.
+    fn is_due(&self, user: UserId, row: &UserRow, sweep: &Sweep) -> Result<bool, StoreError> {
+        if silent_devices(row, sweep).next().is_some() {
+            return Ok(true);
+        }
+        let oldest = self.state.oldest_message_in_sled((self.app, user), row)?;
+        Ok(oldest.is_some_and(|sent| sent < sweep.before))
     }
 
     /// Removes messages from the front of the inbox up to the first that is young enough; returns how many.
@@ -63,4 +78,9 @@ impl Deciding<'_> {
         }
         Ok(old)
     }
+}
+
+fn silent_devices(row: &UserRow, sweep: &Sweep) -> impl Iterator<Item = DeviceId> {
+    let silent = row.devices.iter().filter(|row| row.seen < sweep.before && !sweep.connected.contains(&row.id));
+    silent.map(|row| row.id)
 }

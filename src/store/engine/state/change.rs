@@ -107,6 +107,11 @@ impl State {
 
 /// Replay.
 impl State {
+    /// All that the journal has is in memory: what is not, is in sled as it stands.
+    pub(in super::super) fn end_replay(&mut self) {
+        self.replayed = true;
+    }
+
     /// Segments are replayed from this one on.
     pub(in super::super) fn begin_segment(&mut self, segment: u64) {
         self.segment = segment;

@@ -6,13 +6,14 @@ use super::{Changed, State};
 const USER_BYTES: usize = 700;
 const CONVERSATION_BYTES: usize = 250;
 
-/// Objects looked at in one go: whoever commits waits for it.
+/// Objects looked at in one go, beside as many as were loaded since: whoever commits waits for it, and leaves no more behind
+/// than there was.
 const LOOKED_AT: usize = 64;
 
 impl State {
     /// Forgets some of what can be read again, if there is too much. Nothing that was found before is where it was.
     pub(in super::super) fn evict(&mut self) {
-        for _ in 0..LOOKED_AT {
+        for _ in 0..LOOKED_AT + std::mem::take(&mut self.loaded) {
             if self.users.len() * USER_BYTES + self.conversations.len() * CONVERSATION_BYTES <= self.limit {
                 return;
             }

@@ -11,12 +11,14 @@
 //! - `change`: what a group is made of, as bytes; replay
 //! - `spill`: what goes to sled when a segment is full
 //! - `evict`: what memory is bounded by
+//! - `survey`: all users, one after the other
 
 mod change;
 mod evict;
 mod newest;
 mod objects;
 mod spill;
+mod survey;
 mod user;
 
 use std::cell::Cell;
@@ -30,6 +32,7 @@ pub(super) use self::newest::ReceiptKey;
 pub(super) use self::objects::At;
 use self::objects::{Object, Objects};
 pub(super) use self::spill::Spill;
+pub(super) use self::survey::Found;
 pub(super) use self::user::User;
 use super::cold;
 use super::disk::Disk;
@@ -56,6 +59,10 @@ pub(super) struct State {
     /// Objects with changes in that segment.
     changed: Vec<Changed>,
     evictable: VecDeque<Changed>,
+    /// Objects that were read from sled since it was last looked what can be forgotten.
+    loaded: usize,
+    /// Whether what is in sled alone is there as it stands, with nothing in the journal that is newer.
+    replayed: bool,
     /// Bytes, roughly, that what can be read again may take.
     limit: usize,
     /// The last stamp given.
@@ -134,6 +141,8 @@ impl State {
             segment: 0,
             changed: Vec::new(),
             evictable: VecDeque::new(),
+            loaded: 0,
+            replayed: false,
             limit,
             stamp: 0,
             changes: 0,
@@ -163,6 +172,12 @@ impl State {
     fn next_stamp(&mut self) -> u64 {
         self.stamp += 1;
         self.stamp
+    }
+
+    /// Something was read from sled, and can be again.
+    fn note_loaded(&mut self, what: Changed) {
+        self.evictable.push_back(what);
+        self.loaded += 1;
     }
 
     /// Rises with every change.
@@ -286,40 +301,22 @@ impl State {
     fn load_user(&mut self, key: UserKey) -> Result<Option<At>, StoreError> {
         let (app, user) = key;
         let Some(row) = self.disk()?.get::<UserRow>(&keys::user(app, user))? else { return Ok(None) };
-        let mut loaded = cold::load_user(&*self.disk()?, key, row)?;
+        // An inbox of which nothing is alive was cleared before its user was forgotten: there is nothing more to read.
+        let is_empty = self.replayed && row.trimmed == row.head;
+        let mut loaded = if is_empty { User::new(row) } else { cold::load_user(&*self.disk()?, key, row)? };
         loaded.stamp = self.next_stamp();
         self.apps.entry(app).or_default().names.insert(Arc::clone(&loaded.row.name), user);
-        self.evictable.push_back(Changed::User(app, user));
+        self.note_loaded(Changed::User(app, user));
         Ok(Some(self.users.add(key, loaded)))
-    }
-
-    /// Up to `limit` users after one, in the order of their numbers.
-    pub(super) fn users_after(&mut self, app: AppId, after: UserId, limit: usize) -> Result<Vec<At>, StoreError> {
-        let Some(found) = self.apps.get(&app) else { return Ok(Vec::new()) };
-        let fresh: Vec<UserId> =
-            found.fresh_users.range(UserId(after.0.saturating_add(1))..).copied().take(limit).collect();
-        let from = keys::after(keys::user(app, after));
-        let disk = self.disk()?;
-        let end = keys::after_prefix(keys::users(app));
-        let cold = disk.scan(&from, &end).map(|row| {
-            let (key, _) = row?;
-            keys::user_of(&key).ok_or_else(|| corrupt(&key))
-        });
-        let mut users = Vec::new();
-        for user in merged(fresh.into_iter(), cold) {
-            if users.len() >= limit {
-                break;
-            }
-            users.extend(self.find_user(app, user?)?);
-        }
-        Ok(users)
     }
 
     /// Up to `limit` users whose names come after one, in the order of their names.
     pub(super) fn users_by_name(&mut self, app: AppId, after: &str, limit: usize) -> Result<Vec<At>, StoreError> {
         let Some(found) = self.apps.get(&app) else { return Ok(Vec::new()) };
         let range = (std::ops::Bound::Excluded(after), std::ops::Bound::Unbounded);
-        let fresh: Vec<Arc<str>> = found.fresh_names.range::<str, _>(range).map(|(name, _)| Arc::clone(name)).collect();
+        let fresh = found.fresh_names.range::<str, _>(range).map(|(name, _)| Arc::clone(name));
+        // Those of one answer: of all that are fresh there may be a million.
+        let fresh: Vec<Arc<str>> = fresh.take(limit).collect();
         let prefix = keys::user_names(app);
         let from = keys::after(keys::user_name(app, after));
         let disk = self.disk()?;
@@ -329,7 +326,7 @@ impl State {
             std::str::from_utf8(&key[prefix.len()..]).map(Arc::from).map_err(|_| corrupt(&key))
         });
         let mut users = Vec::new();
-        for name in merged(fresh.into_iter(), cold) {
+        for name in merged(fresh.into_iter(), cold, Arc::clone) {
             if users.len() >= limit {
                 break;
             }
@@ -401,7 +398,7 @@ impl State {
         let Some(row) = self.disk()?.get::<ConversationRow>(&keys::conversation(app, conversation))? else {
             return Ok(None);
         };
-        self.evictable.push_back(Changed::Conversation(app, conversation));
+        self.note_loaded(Changed::Conversation(app, conversation));
         Ok(Some(self.put_conversation(key, row, false)))
     }
 
@@ -456,15 +453,16 @@ impl State {
     }
 }
 
-/// Two ascending sequences as one, without repetitions.
-fn merged<T: Ord>(
+/// Two sequences that ascend by a key as one. Of those with the same key the second's stays.
+fn merged<T, K: Ord>(
     hot: impl Iterator<Item = T>,
     cold: impl Iterator<Item = Result<T, StoreError>>,
+    key: impl Fn(&T) -> K,
 ) -> impl Iterator<Item = Result<T, StoreError>> {
     let (mut hot, mut cold) = (hot.peekable(), cold.peekable());
     std::iter::from_fn(move || match (hot.peek(), cold.peek()) {
-        (Some(first), Some(Ok(second))) if first < second => hot.next().map(Ok),
-        (Some(first), Some(Ok(second))) if first == second => {
+        (Some(first), Some(Ok(second))) if key(first) < key(second) => hot.next().map(Ok),
+        (Some(first), Some(Ok(second))) if key(first) == key(second) => {
             hot.next();
             cold.next()
         }

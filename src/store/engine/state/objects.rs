@@ -50,6 +50,12 @@ impl<K: Copy + Eq + Hash, T> Objects<K, T> {
     pub(super) fn len(&self) -> usize {
         self.index.len()
     }
+
+    /// In no order.
+    #[cfg(test)]
+    pub(super) fn keys(&self) -> impl Iterator<Item = K> {
+        self.index.keys().copied()
+    }
 }
 
 impl<K, T> std::ops::Index<At> for Objects<K, T> {

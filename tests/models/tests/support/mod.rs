@@ -1,6 +1,7 @@
 //! A store of one inbox and the connections that read it, as the server drives its hub: completions run in commit order on
 //! one thread; a connection's task reads on, looks, takes and writes, as `net::connection` does.
 
+use std::collections::HashSet;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -104,7 +105,7 @@ impl World {
         self.commits.send(None).unwrap();
         let store = self.store.lock().unwrap().take();
         store.unwrap().join().unwrap();
-        assert_eq!((self.hub.connections(), self.hub.devices(APP)), (0, Vec::new()));
+        assert_eq!((self.hub.connections(), self.hub.devices(APP)), (0, HashSet::new()));
     }
 
     pub fn connect(&self, device: DeviceId, habit: Habit) -> JoinHandle<Ended> {
