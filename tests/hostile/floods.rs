@@ -130,7 +130,8 @@ async fn connections_never_take_the_descriptors_that_the_store_needs_and_others_
     let mut siege = Siege::begin_limited("[listen]\nlogin_timeout_ms = 60000\n", 200).await;
     let mut writer = Raw::login(&siege.server, "writer", "laptop").await;
     writer.backlog().await;
-    for _ in 0..3 {
+    // The store has all of the memory that it works with after four of these.
+    for _ in 0..6 {
         write_several_segments(&mut writer).await;
     }
     siege.get_used_to_it();
