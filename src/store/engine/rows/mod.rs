@@ -27,7 +27,6 @@ use crate::store::StoreError;
 
 const CRC_BYTES: usize = 4;
 
-/// Bytes of the longest number: seven bits each.
 /// One kind of row.
 pub(super) trait Record: Sized {
     fn write(&self, out: &mut Vec<u8>);
@@ -174,7 +173,6 @@ impl Record for Piece {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-
     use smallvec::SmallVec;
 
     use super::*;
