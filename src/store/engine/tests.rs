@@ -206,6 +206,15 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
+/// The rows in sled of a store that is closed; its last thread may not have let go of them yet.
+fn rows_in_sled(directory: &Path) -> sled::Tree {
+    loop {
+        if let Ok(database) = sled::open(directory.join("sled")) {
+            return database.open_tree("rows").unwrap();
+        }
+    }
+}
+
 fn block_on<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime").block_on(future)
 }

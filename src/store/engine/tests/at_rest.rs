@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::super::keys;
-use super::{Engine, EngineConfig, block_on, in_memory};
+use super::{Engine, EngineConfig, block_on, in_memory, rows_in_sled};
 use crate::ids::{AppId, UserId};
 use crate::store::conformance::world::{World, tiny};
 use crate::store::{Operation, Outcome, Store, Sweep};
@@ -103,17 +103,12 @@ fn whoever_has_an_empty_inbox_is_let_in_without_a_search_for_entries() {
     drop(world);
     block_on(engine.close()).unwrap();
     // A row that cannot be read says whether somebody tried.
-    let database = loop {
-        if let Ok(database) = sled::open(directory.path().join("sled")) {
-            break database;
-        }
-    };
-    let rows = database.open_tree("rows").unwrap();
+    let rows = rows_in_sled(directory.path());
     for user in [alice.user, bob.user] {
         rows.insert(keys::end(AppId(1), user), b"not a row").unwrap();
     }
-    database.flush().unwrap();
-    drop((rows, database));
+    rows.flush().unwrap();
+    drop(rows);
     let (_engine, world) = open(&tiny(directory.path()));
     let back = world.attach("bob", "phone");
     assert_eq!((back.user, back.cursor.0, back.head.0), (bob.user, 1, 1));

@@ -11,7 +11,7 @@ use bytes::Bytes;
 
 use super::super::keys;
 use super::super::rows::{Number, unseal};
-use super::{Engine, EngineConfig, TestFiles, block_on, config, making, open_with, reporting};
+use super::{Engine, EngineConfig, TestFiles, block_on, config, making, open_with, reporting, rows_in_sled};
 use crate::ids::{AppId, Position, UserId};
 use crate::store::conformance::world::{World, tiny};
 use crate::store::{
@@ -167,11 +167,6 @@ fn closing_does_not_wait_until_a_segment_is_in_sled() {
 
 /// The newest segment that is in sled.
 fn spilled(directory: &Path) -> u64 {
-    let database = loop {
-        if let Ok(database) = sled::open(directory.join("sled")) {
-            break database;
-        }
-    };
-    let row = database.open_tree("rows").unwrap().get(keys::spilled()).unwrap();
+    let row = rows_in_sled(directory).get(keys::spilled()).unwrap();
     row.map_or(0, |row| unseal::<Number>(&keys::spilled(), Bytes::copy_from_slice(&row)).unwrap().0)
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::super::keys;
-use super::{Engine, block_on, copy, in_memory};
+use super::{Engine, block_on, copy, in_memory, rows_in_sled};
 use crate::ids::{AppId, Position, UserId};
 use crate::store::conformance::world::{World, tiny};
 use crate::store::{ReadLimit, Store, StoreError};
@@ -27,14 +27,6 @@ fn inbox(confirmed: u64) -> tempfile::TempDir {
     directory
 }
 
-fn rows(directory: &Path) -> sled::Tree {
-    loop {
-        if let Ok(database) = sled::open(directory.join("sled")) {
-            return database.open_tree("rows").unwrap();
-        }
-    }
-}
-
 fn chunks(rows: &sled::Tree) -> Vec<sled::IVec> {
     rows.scan_prefix(keys::chunks_of_user(BOB.0, BOB.1)).keys().map(Result::unwrap).collect()
 }
@@ -43,7 +35,7 @@ fn chunks(rows: &sled::Tree) -> Vec<sled::IVec> {
 fn without(store: &Path, lost: &[sled::IVec]) -> (tempfile::TempDir, Engine) {
     let directory = in_memory();
     copy(store, directory.path());
-    let rows = rows(directory.path());
+    let rows = rows_in_sled(directory.path());
     for key in lost {
         assert!(rows.remove(key).unwrap().is_some());
     }
@@ -72,7 +64,7 @@ fn read(engine: &Engine, page: usize) -> Result<usize, StoreError> {
 fn an_inbox_that_lacks_any_of_its_rows_is_reported_and_never_served_as_shorter() {
     for confirmed in [0, 50] {
         let store = inbox(confirmed);
-        let all = chunks(&rows(store.path()));
+        let all = chunks(&rows_in_sled(store.path()));
         assert!(all.len() > 5, "{} rows", all.len());
         let (_whole, engine) = without(store.path(), &[]);
         assert_eq!(read(&engine, 7).unwrap() as u64, MESSAGES - confirmed);
@@ -92,7 +84,7 @@ fn an_inbox_that_lacks_any_of_its_rows_is_reported_and_never_served_as_shorter()
 #[test]
 fn a_last_row_that_is_lost_with_what_says_where_the_inbox_ends_is_missed_by_who_reads_all_of_it() {
     let store = inbox(0);
-    let tree = rows(store.path());
+    let tree = rows_in_sled(store.path());
     let lost = [chunks(&tree).pop().unwrap(), keys::end(BOB.0, BOB.1).into()];
     drop(tree);
     let (_directory, engine) = without(store.path(), &lost);

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
 use super::super::{keys, rows};
-use super::{Engine, EngineConfig, TestFiles, block_on, making, open, open_with};
+use super::{Engine, EngineConfig, TestFiles, block_on, making, open, open_with, rows_in_sled};
 use crate::ids::{AppId, ConversationId, DeviceId, Position, SendId, Seq, UserId};
 use crate::store::conformance::world::{World, tiny};
 use crate::store::{Answer, Outcome, ReadLimit, Store, StoreError, commit_and_wait};
@@ -128,14 +128,10 @@ fn damaged(damage: impl FnOnce(&sled::Tree)) -> (tempfile::TempDir, World) {
         world.app_named(&format!("another app, number {number}"));
     }
     drop(world);
-    let database = loop {
-        if let Ok(database) = sled::open(directory.path().join("sled")) {
-            break database;
-        }
-    };
-    damage(&database.open_tree("rows").unwrap());
-    database.flush().unwrap();
-    drop(database);
+    let rows = rows_in_sled(directory.path());
+    damage(&rows);
+    rows.flush().unwrap();
+    drop(rows);
     let world = World::around(Arc::new(Engine::open(&tiny(directory.path())).unwrap()));
     (directory, world)
 }

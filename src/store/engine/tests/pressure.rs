@@ -11,7 +11,7 @@ use futures_util::FutureExt;
 use postrider_protocol::wire;
 use prost::Message as _;
 
-use super::{Engine, EngineConfig, TestFiles, block_on, making, reporting};
+use super::{Engine, EngineConfig, TestFiles, block_on, making, reporting, rows_in_sled};
 use crate::ids::{AppId, Position, UserId};
 use crate::store::conformance::world::{World, tiny};
 use crate::store::{InboxEntry, Item, Operation, ReadLimit, Store, StoreError, commit_and_wait};
@@ -132,12 +132,7 @@ fn what_is_delivered_before_its_segment_is_full_never_touches_sled() {
     }
     drop(world);
     block_on(engine.close()).unwrap();
-    let database = loop {
-        if let Ok(database) = sled::open(directory.path().join("sled")) {
-            break database;
-        }
-    };
-    let rows = database.open_tree("rows").unwrap();
+    let rows = rows_in_sled(directory.path());
     assert!(rows.len() > 1000, "later segments were spilled");
     assert!(rows.iter().all(|row| row.unwrap().1.len() < 1000), "a message that was delivered long ago");
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 use super::super::super::journal::layout;
 use super::super::super::keys;
 use super::super::super::tools::{self, Salvaged};
-use super::super::copy;
+use super::super::{copy, rows_in_sled};
 use super::{inboxes, is_sound, world, written};
 use crate::ids::{AppId, ConversationId, DeviceId, UserId};
 
@@ -16,13 +16,9 @@ const BOB: UserId = UserId(2);
 /// A store that is in sled alone, after `damage` was done to its rows.
 fn damaged(path: &Path, damage: impl FnOnce(&sled::Tree)) {
     tools::stats(path, 7, &mut |_| {}).expect("its journal goes to sled");
-    let database = loop {
-        if let Ok(database) = sled::open(path.join("sled")) {
-            break database;
-        }
-    };
-    damage(&database.open_tree("rows").unwrap());
-    database.flush().unwrap();
+    let rows = rows_in_sled(path);
+    damage(&rows);
+    rows.flush().unwrap();
 }
 
 fn flip(tree: &sled::Tree, key: &[u8]) {
