@@ -348,7 +348,8 @@ impl Hands<Commits> for Thread<'_> {
         }
         core.state.write_group(journal.record());
         let group = core.state.group_number();
-        let ended = core.state.end_group(journal.place());
+        let place = journal.place(core.state.changed_in_segment());
+        let ended = core.state.end_group(place);
         drop(core);
         if let Err(error) = journal.append(ended) {
             shared.cannot_write(&error);

@@ -188,6 +188,11 @@ pub(super) fn ends(app: AppId) -> Key {
     numbers(Table::End, app, [])
 }
 
+/// Of all apps.
+pub(super) fn all_ends() -> Key {
+    vec![Table::End as u8]
+}
+
 pub(super) fn piece(app: AppId, user: UserId, position: Position, piece: u32) -> Key {
     let mut key = numbers(Table::Piece, app, [user.0, position.0]);
     key.extend_from_slice(&piece.to_be_bytes());

@@ -1,17 +1,18 @@
 //! The journal in front of sled: an ack waits for it, and sled gets only what outlives it.
 //!
-//! A group is one record in the active segment, on stable storage before `append` returns. A segment that is full is
-//! spilled: what changed in it and in no newer one, and what is new in it and still alive, goes to sled; when that is on
-//! stable storage there, its file is used again under a new number. What is gone before its segment is spilled never
-//! touches sled.
+//! A group is one record in the active segment, on stable storage before `append` returns. A full segment waits until its
+//! slot is needed. Then it is spilled: what changed in it and in no newer one, and what is new in it and still alive, goes
+//! to sled; when that is on stable storage there, its file is used again under a new number. What is gone before its
+//! segment is spilled never touches sled: messages that were delivered, answers that newer ones have replaced.
 //!
 //! # What holds
 //! - A segment's slot is given free after all that sled lacks of it is on stable storage in sled, or is in a newer
 //!   segment.
 //! - sled and all segments from the oldest that is not spilled, in order, are the whole truth. Replaying a segment that
 //!   was spilled before, wholly or half, changes nothing.
-//! - Segments, and with them the memory of what is in them, are bounded: when all are filled, nothing is decided until
-//!   one is spilled.
+//! - Segments, and with them the memory of what is in them, are bounded, in bytes and in objects: when all are filled,
+//!   nothing is decided until one is spilled.
+//! - Spilling begins while there is half a segment left for what is decided meanwhile.
 //! - What is taken from the operating system: a sector of 512 bytes is written whole or not at all, and a synced write
 //!   stays.
 //!
@@ -72,6 +73,13 @@ pub(super) mod layout {
 /// Slots a journal has at least: one is filled while the other is spilled.
 const LEAST_SLOTS: usize = 2;
 
+/// A segment is full, too, when so many objects changed in it as if each had taken this many bytes: what changed is in memory
+/// until it is spilled, and spilled in one go.
+const OBJECT_BYTES: usize = 512;
+
+/// However small a segment is, so many objects may change in it.
+const LEAST_OBJECTS: usize = 64;
+
 /// Room that groups leave in a segment: for a mark and for the end.
 const TRAILER_BYTES: usize = MARK_BYTES + END_BYTES;
 
@@ -112,8 +120,10 @@ pub(super) struct Segments {
 
 struct SegmentsState {
     free: Vec<Slot>,
-    /// To be spilled, oldest first. The first is being spilled.
+    /// To be spilled, oldest first. The first may be at it.
     pending: VecDeque<Arc<Filled>>,
+    /// Segments up to this one are to be spilled now.
+    due: u64,
     /// Why nothing can be spilled now.
     full: Option<String>,
     /// Nothing will be spilled any more.
@@ -137,6 +147,8 @@ struct Active {
     offset: usize,
     /// Whether it got a record since it was opened.
     appended: bool,
+    /// Objects that have changed in it, by when the last record was made.
+    changed: usize,
 }
 
 /// Whether what is decided from now on has a place.
@@ -184,7 +196,7 @@ impl Journal {
         let slots = 1 + ids().count();
         let next_id = 1 + ids().chain([found.active.slot.id]).max().unwrap_or(0);
         let pending = found.filled.into_iter().map(Arc::new).collect();
-        let segments = SegmentsState { free: found.free, pending, full: None, ended: false, closing: false };
+        let segments = SegmentsState { free: found.free, pending, due: 0, full: None, ended: false, closing: false };
         let segments =
             Arc::new(Segments { state: Mutex::new(segments), changed: Condvar::new(), copies: Mutex::new(None) });
         let (active, buffer, next) = (found.active, Vec::new(), None);
@@ -193,6 +205,7 @@ impl Journal {
             let slot = journal.make_slot(config.segment_bytes())?;
             journal.segments.state().free.push(slot);
         }
+        journal.make_due(&mut journal.segments.state());
         Ok(journal)
     }
 
@@ -211,16 +224,24 @@ impl Journal {
         &mut self.buffer
     }
 
-    /// The segment that the record will be in.
-    pub(super) fn place(&self) -> u64 {
-        self.active.seed.number + u64::from(!self.fits())
+    /// The segment that the record will be in, when so many objects have changed in the active one.
+    pub(super) fn place(&mut self, changed: usize) -> u64 {
+        self.active.changed = changed;
+        // Without a slot it is not ended early: one would have to be made.
+        let ends_early = self.next.is_some() && changed >= self.most_objects();
+        self.active.seed.number + u64::from(ends_early || !self.fits())
+    }
+
+    /// Objects that may change in a segment.
+    fn most_objects(&self) -> usize {
+        (self.config.segment_bytes() / OBJECT_BYTES).max(LEAST_OBJECTS)
     }
 
     fn fits(&self) -> bool {
         self.active.offset + record::length(&self.buffer) + TRAILER_BYTES <= self.active.slot.length
     }
 
-    /// Puts the record on stable storage. `ended`: what there is to spill of the segment before, when it is in a new one.
+    /// Puts the record on stable storage. `ended`: what there is to spill of the segment before, when its place is a new one.
     ///
     /// # Errors
     /// [`StoreError::Io`]: nothing may be appended any more.
@@ -228,8 +249,8 @@ impl Journal {
         if u32::try_from(self.buffer.len()).is_err() {
             return Err(StoreError::Io("a group is above 4 GiB".into()));
         }
-        if !self.fits() {
-            self.rotate(HEAD_BYTES + record::length(&self.buffer) + TRAILER_BYTES, ended.unwrap_or_default())?;
+        if let Some(ended) = ended {
+            self.rotate(HEAD_BYTES + record::length(&self.buffer) + TRAILER_BYTES, ended)?;
         }
         let active = &mut self.active;
         record::finish_group(&mut self.buffer, active.seed, active.offset);
@@ -261,8 +282,11 @@ impl Journal {
             (oldest, self.surplus(&mut state.free))
         };
         self.active = final_error(Active::begin(&*self.files, slot, seed, oldest))?;
-        self.segments.state().pending.push_back(Arc::new(filled));
-        self.segments.changed.notify_all();
+        {
+            let mut state = self.segments.state();
+            state.pending.push_back(Arc::new(filled));
+            self.make_due(&mut state);
+        }
         for slot in surplus {
             if let Err(error) = self.files.remove(&slot.path) {
                 tracing::warn!(%error, path = %slot.path.display(), "a surplus segment cannot be removed");
@@ -286,7 +310,22 @@ impl Journal {
 
     /// Whether it is time to look for the next slot.
     pub(super) fn is_tight(&self) -> bool {
-        self.next.is_none() && self.active.offset * 2 > self.active.slot.length
+        let Active { slot, offset, changed, .. } = &self.active;
+        self.next.is_none() && (offset * 2 > slot.length || changed * 2 > self.most_objects())
+    }
+
+    /// Leaves full segments alone as long as there are slots for the active one, the next, and one that is free when the
+    /// next is half full.
+    fn make_due(&self, state: &mut SegmentsState) {
+        let others = if self.next.is_some() { 3 } else { 2 };
+        let may_wait = self.most_slots().saturating_sub(others);
+        if let Some(last) = state.pending.len().checked_sub(may_wait + 1) {
+            self.segments.make_due(state, state.pending[last].number);
+        }
+    }
+
+    fn most_slots(&self) -> usize {
+        self.config.segments.max(LEAST_SLOTS)
     }
 
     /// Whether what is decided from now on has a place; takes the slot of the next segment when it is time.
@@ -299,24 +338,32 @@ impl Journal {
         let bytes = self.config.segment_bytes();
         if let Some(at) = state.free.iter().position(|slot| slot.length >= bytes) {
             self.next = Some(state.free.swap_remove(at));
+            self.make_due(&mut state);
             return Room::Enough;
         }
         let (nothing_pending, full) = (state.pending.is_empty(), state.full.clone());
         // Free ones are of the time when segments were smaller: they go when the next segment begins.
         let used = self.slots - state.free.len();
         drop(state);
-        let made = match used < self.config.segments.max(LEAST_SLOTS) {
+        let made = match used < self.most_slots() {
             true => self.make_slot(bytes),
             false => Err(StoreError::Closed),
         };
         match (made, full) {
             (Ok(slot), _) => {
                 self.next = Some(slot);
+                self.make_due(&mut segments.state());
                 Room::Enough
             }
             (_, Some(full)) => Room::Full(full),
             (Err(StoreError::Full(why) | StoreError::Io(why)), None) if nothing_pending => Room::Full(why),
-            (Err(_), None) => Room::Behind,
+            (Err(_), None) => {
+                let mut state = segments.state();
+                if let Some(oldest) = state.pending.front().map(|oldest| oldest.number) {
+                    segments.make_due(&mut state, oldest);
+                }
+                Room::Behind
+            }
         }
     }
 
@@ -342,8 +389,7 @@ impl Journal {
     /// Groups that were too large for any slot, or another configuration, made more slots than there should be: the free
     /// ones go whose length is furthest from what it should be.
     fn surplus(&mut self, free: &mut Vec<Slot>) -> Vec<Slot> {
-        let most = self.config.segments.max(LEAST_SLOTS);
-        let surplus = self.slots.saturating_sub(most).min(free.len());
+        let surplus = self.slots.saturating_sub(self.most_slots()).min(free.len());
         let wanted = self.config.segment_bytes();
         free.sort_by_key(|slot| slot.length.abs_diff(wanted));
         self.slots -= surplus;
@@ -370,14 +416,22 @@ impl Segments {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The oldest segment that is to be spilled, when there is one; `None` when no more is to be spilled.
+    /// Segments up to this one are to be spilled now.
+    fn make_due(&self, state: &mut SegmentsState, number: u64) {
+        if state.due < number {
+            state.due = number;
+            self.changed.notify_all();
+        }
+    }
+
+    /// The oldest segment, when it is to be spilled now; `None` when no more is to be spilled.
     pub(super) fn next(&self) -> Option<Arc<Filled>> {
         let mut state = self.state();
         loop {
             if state.closing {
                 return None;
             }
-            if let Some(filled) = state.pending.front() {
+            if let Some(filled) = state.pending.front().filter(|filled| filled.number <= state.due) {
                 return Some(Arc::clone(filled));
             }
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
@@ -427,12 +481,13 @@ impl Segments {
         self.changed.notify_all();
     }
 
-    /// Waits until every segment up to this one is spilled.
+    /// Has every segment up to this one spilled, and waits for that.
     ///
     /// # Errors
     /// [`StoreError::Full`] when there is no room for it in sled, [`StoreError::Io`] when nothing is spilled any more.
     pub(super) fn wait_for(&self, number: u64) -> Result<(), StoreError> {
         let mut state = self.state();
+        self.make_due(&mut state, number);
         while state.pending.front().is_some_and(|oldest| oldest.number <= number) {
             if let Some(full) = &state.full {
                 return Err(StoreError::Full(full.clone()));
@@ -457,7 +512,7 @@ impl Active {
     fn begin(files: &dyn Files, slot: Slot, seed: Seed, oldest: u64) -> Result<Active, StoreError> {
         slot.write(files, 0, &Head { slot: slot.id, seed, oldest }.to_bytes())?;
         slot.sync(files)?;
-        Ok(Active { slot, seed, offset: HEAD_BYTES, appended: false })
+        Ok(Active { slot, seed, offset: HEAD_BYTES, appended: false, changed: 0 })
     }
 }
 

@@ -75,6 +75,11 @@ impl State {
         out.extend_from_slice(&self.group.events);
     }
 
+    /// Objects that changed in the segment of the last group, without the group that is being made.
+    pub(in super::super) fn changed_in_segment(&self) -> usize {
+        self.changed.len()
+    }
+
     /// The group's changes go to this segment; the next group begins. When it is a new segment, what changed in the one
     /// before is given back.
     pub(in super::super) fn end_group(&mut self, segment: u64) -> Option<Ended> {

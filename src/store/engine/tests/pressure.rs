@@ -11,6 +11,7 @@ use futures_util::FutureExt;
 use postrider_protocol::wire;
 use prost::Message as _;
 
+use super::super::keys::Table;
 use super::{Engine, EngineConfig, TestFiles, block_on, making, reporting, rows_in_sled};
 use crate::ids::{AppId, Position, UserId};
 use crate::store::conformance::world::{World, tiny};
@@ -135,6 +136,62 @@ fn what_is_delivered_before_its_segment_is_full_never_touches_sled() {
     let rows = rows_in_sled(directory.path());
     assert!(rows.len() > 1000, "later segments were spilled");
     assert!(rows.iter().all(|row| row.unwrap().1.len() < 1000), "a message that was delivered long ago");
+}
+
+/// Rows of a table that are in sled.
+fn rows_of(directory: &Path, table: Table) -> usize {
+    rows_in_sled(directory).iter().filter(|row| Table::of(&row.as_ref().unwrap().0) == Some(table)).count()
+}
+
+#[test]
+fn answers_that_newer_ones_replace_before_their_slot_is_needed_never_touch_sled() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = EngineConfig { segment_bytes: 64 << 10, segments: 6, ..tiny(directory.path()) };
+    let engine = Arc::new(Engine::open(&config).unwrap());
+    let world = World::around(Arc::<Engine>::clone(&engine));
+    let alice = world.attach("alice", "phone");
+    let bob = world.attach("bob", "phone");
+    for id in 1..=2_000 {
+        world.acked(&alice, id, "bob", "a message");
+        world.received(&bob, id);
+    }
+    drop(world);
+    block_on(engine.close()).unwrap();
+    drop(engine);
+    assert_eq!(rows_of(directory.path(), Table::Answers), 0);
+    // She is asked for them all the same.
+    let world = World::around(Arc::new(Engine::open(&config).unwrap()));
+    let alice = world.attach("alice", "phone");
+    assert_eq!(world.acked(&alice, 2_000, "bob", "a message"), (1, 2_000));
+    assert_eq!(world.acked(&alice, 1_745, "bob", "a message"), (1, 1_745));
+}
+
+#[test]
+fn a_segment_ends_when_too_many_objects_have_changed_in_it_however_few_bytes_that_are() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = EngineConfig { segment_bytes: 2 << 20, segments: 2, ..tiny(directory.path()) };
+    let engine = Arc::new(Engine::open(&config).unwrap());
+    let world = World::around(Arc::<Engine>::clone(&engine));
+    for round in 0..150 {
+        let logins = (0..100).map(|user| Operation::Attach(world.open_login(&format!("user {round} {user}"), "phone")));
+        world.commit(logins.collect());
+    }
+    let bytes: usize =
+        segments_in(directory.path()).map(|segment| segment.iter().filter(|byte| **byte != 0).count()).sum();
+    assert!(bytes < 2 << 20, "{bytes} bytes would have filled a segment by themselves");
+    drop(world);
+    block_on(engine.close()).unwrap();
+    drop(engine);
+    // Two segments of 4,096 objects are all that sled need not have.
+    let moved = rows_of(directory.path(), Table::User);
+    assert!(moved > 6_000, "{moved} of 15,000 users were moved");
+    let world = World::around(Arc::new(Engine::open(&config).unwrap()));
+    assert_eq!(world.users("", usize::MAX).len(), 15_000);
+}
+
+/// What the files of the journal hold.
+fn segments_in(directory: &Path) -> impl Iterator<Item = Vec<u8>> {
+    fs::read_dir(directory.join("journal")).unwrap().map(|entry| fs::read(entry.unwrap().path()).unwrap())
 }
 
 /// The number that a message says.

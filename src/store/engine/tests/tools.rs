@@ -146,7 +146,9 @@ fn compacting_that_is_cut_short_at_any_call_leaves_the_old_or_the_new() {
 #[test]
 fn what_was_acked_before_a_backup_began_is_in_it_whatever_happens_meanwhile() {
     let directory = tempfile::tempdir().unwrap();
-    let engine = Arc::new(Engine::open(&tiny(&directory.path().join("data"))).unwrap());
+    // A segment for every few groups: as much as can is spilled between the copies of two rows.
+    let config = EngineConfig { segment_bytes: 2048, ..tiny(&directory.path().join("data")) };
+    let engine = Arc::new(Engine::open(&config).unwrap());
     let (acked, ended) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
     let writer = {
         let world_of = Arc::clone(&engine);

@@ -104,34 +104,40 @@ impl Drop for Copying<'_> {
     }
 }
 
+/// Where inboxes end is copied before their entries, as it is written after them: it must not speak of entries that were
+/// spilled after the others had been copied, and superseded since, so that the segments do not bring them back.
 fn copy_rows(disk: &Disk, segments: &Segments, fresh: &Fresh, progress: &mut dyn FnMut(u64)) -> Result<u64, ToolError> {
+    let ends = keys::all_ends();
+    let after_ends = keys::after_prefix(ends.clone());
     let mut rows = 0;
-    let mut from = Vec::new();
-    loop {
-        let taken = take_rows(disk, &from)?;
-        let Some((last, _)) = taken.last() else { return Ok(rows) };
-        from = keys::after(last.to_vec());
-        for (key, value) in taken {
-            if !is_sound(&key, &value) {
-                return Err(corrupt(&key).into());
+    for (mut from, end) in [(ends.clone(), after_ends.clone()), (Vec::new(), ends), (after_ends, vec![u8::MAX])] {
+        loop {
+            let taken = take_rows(disk, &from, &end)?;
+            let Some((last, _)) = taken.last() else { break };
+            from = keys::after(last.to_vec());
+            for (key, value) in taken {
+                if !is_sound(&key, &value) {
+                    return Err(corrupt(&key).into());
+                }
+                fresh.write(&key, &value)?;
+                rows += 1;
+                if rows % PROGRESS_ROWS == 0 {
+                    progress(rows);
+                }
             }
-            fresh.write(&key, &value)?;
-            rows += 1;
-            if rows % PROGRESS_ROWS == 0 {
-                progress(rows);
+            if segments.is_closing() {
+                return Err(StoreError::Closed.into());
             }
-        }
-        if segments.is_closing() {
-            return Err(StoreError::Closed.into());
         }
     }
+    Ok(rows)
 }
 
-/// The next rows, of one moment; those of one inbox together, since each says where the one before it ends.
-fn take_rows(disk: &Disk, from: &[u8]) -> Result<Vec<(Bytes, Bytes)>, StoreError> {
+/// The next rows before `end`, of one moment; those of one inbox together, since each says where the one before it ends.
+fn take_rows(disk: &Disk, from: &[u8], end: &[u8]) -> Result<Vec<(Bytes, Bytes)>, StoreError> {
     let _alone = disk.alone();
     let mut taken: Vec<(Bytes, Bytes)> = Vec::new();
-    for row in disk.scan(from, &[u8::MAX]) {
+    for row in disk.scan(from, end) {
         let (key, value) = row?;
         let inbox = |key: &[u8]| key.get(..keys::OWNED_PREFIX_BYTES).map(<[u8]>::to_vec);
         if taken.len() >= ROWS_AT_ONCE && taken.last().is_none_or(|(last, _)| inbox(last) != inbox(&key)) {
