@@ -162,7 +162,7 @@ async fn frames_that_are_never_finished_cost_at_most_32_kib_a_connection_before_
         tokio::time::sleep(Duration::from_millis(200)).await;
         siege.costs_little(count);
         drop(held);
-        siege.get_used_to_it();
+        siege.allow_for_the_allocator();
     }
     siege.lift().await;
 }
@@ -238,7 +238,7 @@ async fn the_smallest_frames_in_the_greatest_number_cost_bounded_memory() {
     let first = smallest_frames(&siege, "early").await;
     println!("{first} bytes each");
     assert!(first < 1024 * 1024, "{first} bytes a connection");
-    siege.get_used_to_it();
+    siege.allow_for_the_allocator();
     smallest_frames(&siege, "late").await;
     siege.lift().await;
 }

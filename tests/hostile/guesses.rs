@@ -154,7 +154,7 @@ async fn how_long_a_refusal_takes_does_not_tell_an_unknown_user_from_a_wrong_key
     }
     let taken: Vec<_> = futures_util::future::join_all(answers).await.into_iter().map(Result::unwrap).collect();
     // That so many connections cost little is another test's.
-    siege.get_used_to_it();
+    siege.allow_for_the_allocator();
     // Longer than anything that is looked up or checked: what that took is not to be seen.
     assert!(taken.iter().all(|(_, took)| *took >= Duration::from_millis(245)), "told too soon");
     let of = |kind: Asked| taken.iter().filter(|(asked, _)| *asked == kind).map(|(_, took)| *took).collect::<Vec<_>>();

@@ -23,11 +23,15 @@ const PACE: Duration = Duration::from_millis(10);
 const LONGEST: Duration = Duration::from_secs(8);
 const USUALLY: Duration = Duration::from_millis(1_500);
 
+/// Whether the server gives memory back. The system's allocator keeps for the next time what was freed between what is
+/// still in use.
+const GIVES_BACK: bool = cfg!(feature = "jemalloc");
+
 /// How long memory may take to come back.
-const MEMORY_TIME: Duration = Duration::from_secs(10);
+const MEMORY_TIME: Duration = Duration::from_secs(if GIVES_BACK { 30 } else { 10 });
 
 /// What memory may differ by, whatever it was: the allocator's mood.
-const MEMORY_NOISE: u64 = 2 * 1024 * 1024;
+const MEMORY_NOISE: u64 = if GIVES_BACK { 0 } else { 2 * 1024 * 1024 };
 
 /// Connections that a test may itself still hold.
 const STILL_HELD: usize = 4;
@@ -73,10 +77,17 @@ impl Siege {
         Self { server, calm_memory, calm_sockets, over, bystanders }
     }
 
-    /// Forgets what memory was, after a first wave: the store keeps a bounded memory of what it took, and the allocator
-    /// keeps for the next time what was freed between what is still in use. A second wave must add nothing to it.
+    /// Forgets what memory was, after a first wave: the store keeps a bounded memory of what it took. A second wave must add
+    /// nothing to it.
     pub fn get_used_to_it(&mut self) {
         self.calm_memory = self.server.memory();
+    }
+
+    /// The same for what the allocator may have kept of a first wave, if it gives nothing back.
+    pub fn allow_for_the_allocator(&mut self) {
+        if !GIVES_BACK {
+            self.get_used_to_it();
+        }
     }
 
     /// Bytes the process has grown by since the calm.

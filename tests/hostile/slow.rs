@@ -105,7 +105,7 @@ async fn silent_connections_cost_little_and_end_when_the_time_for_a_login_is_ove
             let end = tokio::time::timeout(PATIENCE, socket.read(&mut [0; 16])).await.expect("the end in time");
             assert!(matches!(end, Ok(0) | Err(_)), "{end:?}");
         }
-        siege.get_used_to_it();
+        siege.allow_for_the_allocator();
     }
     siege.lift().await;
 }
@@ -121,7 +121,7 @@ async fn connections_that_are_silent_after_tls_cost_little_and_are_told_that_the
         for raw in &mut raws {
             raw.closed_with(ErrorCode::LoginTimeout).await;
         }
-        siege.get_used_to_it();
+        siege.allow_for_the_allocator();
     }
     siege.lift().await;
 }
@@ -151,7 +151,7 @@ async fn a_crowd_of_slow_connections_is_in_no_honest_users_way() {
     let mut siege = Siege::begin("[listen]\nlogin_timeout_ms = 120000\n").await;
     // It comes twice.
     drop(crowd(&siege).await);
-    siege.get_used_to_it();
+    siege.allow_for_the_allocator();
     let crowd = crowd(&siege).await;
     let count = crowd.len();
     let honest = tokio::select! {
