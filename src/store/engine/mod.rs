@@ -70,8 +70,8 @@ pub struct EngineConfig {
     /// Bytes of a journal segment. What a full segment holds and is still needed takes up to about three times that in
     /// memory until it is in sled. Also full is one in which an object changed for every 512 bytes.
     pub segment_bytes: usize,
-    /// Journal segments at most; two at least. All but two stay full until their slots are needed; when all are full,
-    /// commits wait until one is in sled.
+    /// Journal segments at most; two at least. Full ones stay until their slots are needed; when all are full, commits wait
+    /// until one is in sled.
     pub segments: usize,
     /// Free space on the disk, in bytes, below which commits are refused rather than sled driven against the wall.
     pub reserve_bytes: u64,
