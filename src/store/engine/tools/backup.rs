@@ -11,9 +11,9 @@ use std::sync::{Arc, PoisonError};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::fresh::{Fresh, PROGRESS_ROWS};
+use super::fresh::Fresh;
 use super::staging::Staging;
-use super::{ToolError, bytes_in, is_sound, open};
+use super::{ToolError, bytes_in, open};
 use crate::store::StoreError;
 use crate::store::engine::Engine;
 use crate::store::engine::directory::{Directory, failed};
@@ -116,14 +116,7 @@ fn copy_rows(disk: &Disk, segments: &Segments, fresh: &Fresh, progress: &mut dyn
             let Some((last, _)) = taken.last() else { break };
             from = keys::after(last.to_vec());
             for (key, value) in taken {
-                if !is_sound(&key, &value) {
-                    return Err(corrupt(&key).into());
-                }
-                fresh.write(&key, &value)?;
-                rows += 1;
-                if rows % PROGRESS_ROWS == 0 {
-                    progress(rows);
-                }
+                fresh.copy(&key, &value, &mut rows, progress)?;
             }
             if segments.is_closing() {
                 return Err(StoreError::Closed.into());

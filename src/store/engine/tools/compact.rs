@@ -5,12 +5,11 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::fresh::{Fresh, PROGRESS_ROWS};
-use super::{ToolError, bytes_in, config, is_sound, open};
+use super::fresh::Fresh;
+use super::{ToolError, bytes_in, config, open};
 use crate::store::engine::directory::Directory;
 use crate::store::engine::disk::Disk;
 use crate::store::engine::files::{Files, SystemFiles};
-use crate::store::engine::rows::corrupt;
 
 /// What compacting has brought.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -48,14 +47,7 @@ pub(in crate::store::engine) fn compact_with(
     let mut rows = 0;
     for row in disk.scan_all() {
         let (key, value) = row?;
-        if !is_sound(&key, &value) {
-            return Err(corrupt(&key).into());
-        }
-        fresh.write(&key, &value)?;
-        rows += 1;
-        if rows % PROGRESS_ROWS == 0 {
-            progress(rows);
-        }
+        fresh.copy(&key, &value, &mut rows, progress)?;
     }
     fresh.close(&*files)?;
     disk.close()?.exchange(&*files, &nursery)?;

@@ -2,10 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
+use bytes::Bytes;
+
+use super::is_sound;
 use crate::store::StoreError;
 use crate::store::engine::directory::failed;
 use crate::store::engine::disk::{open_database, translate, wait_until_closed};
 use crate::store::engine::files::Files;
+use crate::store::engine::rows::corrupt;
 
 /// What sled may keep of them in memory, in bytes.
 const CACHE_BYTES: u64 = 64 << 20;
@@ -28,6 +32,28 @@ impl Fresh {
 
     pub(super) fn write(&self, key: &[u8], value: &[u8]) -> Result<(), StoreError> {
         self.tree.insert(key, value).map(drop).map_err(translate)
+    }
+
+    /// Copies a row if it is what was written, and counts it; `progress` is told the count now and then.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] when it is not; [`StoreError::Io`].
+    pub(super) fn copy(
+        &self,
+        key: &Bytes,
+        value: &Bytes,
+        rows: &mut u64,
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<(), StoreError> {
+        if !is_sound(key, value) {
+            return Err(corrupt(key));
+        }
+        self.write(key, value)?;
+        *rows += 1;
+        if rows.is_multiple_of(PROGRESS_ROWS) {
+            progress(*rows);
+        }
+        Ok(())
     }
 
     pub(super) fn remove(&self, key: &[u8]) -> Result<(), StoreError> {
