@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-/// What a storm of connections took goes back to the system within seconds after it; the system's own allocator keeps it.
+/// What a storm of connections took goes back to the system soon after it; the system's own allocator keeps it.
 #[cfg(feature = "jemalloc")]
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
