@@ -67,10 +67,11 @@ pub struct EngineConfig {
     pub cache_bytes: u64,
     /// How much may wait to be durable, in bytes of operations; above it `commit` waits. At most a fifth of a segment.
     pub queue_bytes: usize,
-    /// Bytes of a journal segment. What a full segment holds takes up to about three times that in
+    /// Bytes of a journal segment. What a full segment holds and is still needed takes up to about three times that in
     /// memory until it is in sled. Also full is one in which an object changed for every 512 bytes.
     pub segment_bytes: usize,
-    /// Journal segments at most; two at least. When all are full, commits wait until one is in sled.
+    /// Journal segments at most; two at least. Full ones stay until their slots are needed; when all are full, commits wait
+    /// until one is in sled.
     pub segments: usize,
     /// Free space on the disk, in bytes, below which commits are refused rather than sled driven against the wall.
     pub reserve_bytes: u64,

@@ -1,9 +1,9 @@
 //! The journal in front of sled: an ack waits for it, and sled gets only what outlives it.
 //!
-//! A group is one record in the active segment, on stable storage before `append` returns. A segment that is full is
-//! spilled: what changed in it and in no newer one, and what is new in it and still alive, goes to sled; when that is on
-//! stable storage there, its file is used again under a new number. What is gone before its segment is spilled never
-//! touches sled.
+//! A group is one record in the active segment, on stable storage before `append` returns. A full segment waits until its
+//! slot is needed. Then it is spilled: what changed in it and in no newer one, and what is new in it and still alive, goes
+//! to sled; when that is on stable storage there, its file is used again under a new number. What is gone before its
+//! segment is spilled never touches sled: messages that were delivered, answers that newer ones have replaced.
 //!
 //! # What holds
 //! - A segment's slot is given free after all that sled lacks of it is on stable storage in sled, or is in a newer
@@ -12,6 +12,7 @@
 //!   was spilled before, wholly or half, changes nothing.
 //! - Segments, and with them the memory of what is in them, are bounded, in bytes and in objects: when all are filled,
 //!   nothing is decided until one is spilled.
+//! - Spilling begins while there is half a segment left for what is decided meanwhile.
 //! - What is taken from the operating system: a sector of 512 bytes is written whole or not at all, and a synced write
 //!   stays.
 //!
@@ -119,8 +120,10 @@ pub(super) struct Segments {
 
 struct SegmentsState {
     free: Vec<Slot>,
-    /// To be spilled, oldest first. The first is being spilled.
+    /// To be spilled, oldest first. The first may be at it.
     pending: VecDeque<Arc<Filled>>,
+    /// Segments up to this one are to be spilled now.
+    due: u64,
     /// Why nothing can be spilled now.
     full: Option<String>,
     /// Nothing will be spilled any more.
@@ -193,7 +196,7 @@ impl Journal {
         let slots = 1 + ids().count();
         let next_id = 1 + ids().chain([found.active.slot.id]).max().unwrap_or(0);
         let pending = found.filled.into_iter().map(Arc::new).collect();
-        let segments = SegmentsState { free: found.free, pending, full: None, ended: false, closing: false };
+        let segments = SegmentsState { free: found.free, pending, due: 0, full: None, ended: false, closing: false };
         let segments =
             Arc::new(Segments { state: Mutex::new(segments), changed: Condvar::new(), copies: Mutex::new(None) });
         let (active, buffer, next) = (found.active, Vec::new(), None);
@@ -202,6 +205,7 @@ impl Journal {
             let slot = journal.make_slot(config.segment_bytes())?;
             journal.segments.state().free.push(slot);
         }
+        journal.make_due(&mut journal.segments.state());
         Ok(journal)
     }
 
@@ -278,8 +282,11 @@ impl Journal {
             (oldest, self.surplus(&mut state.free))
         };
         self.active = final_error(Active::begin(&*self.files, slot, seed, oldest))?;
-        self.segments.state().pending.push_back(Arc::new(filled));
-        self.segments.changed.notify_all();
+        {
+            let mut state = self.segments.state();
+            state.pending.push_back(Arc::new(filled));
+            self.make_due(&mut state);
+        }
         for slot in surplus {
             if let Err(error) = self.files.remove(&slot.path) {
                 tracing::warn!(%error, path = %slot.path.display(), "a surplus segment cannot be removed");
@@ -307,6 +314,16 @@ impl Journal {
         self.next.is_none() && (offset * 2 > slot.length || changed * 2 > self.most_objects())
     }
 
+    /// Leaves full segments alone as long as there are slots for the active one, the next, and one that is free when the
+    /// next is half full.
+    fn make_due(&self, state: &mut SegmentsState) {
+        let others = if self.next.is_some() { 3 } else { 2 };
+        let may_wait = self.most_slots().saturating_sub(others);
+        if let Some(last) = state.pending.len().checked_sub(may_wait + 1) {
+            self.segments.make_due(state, state.pending[last].number);
+        }
+    }
+
     fn most_slots(&self) -> usize {
         self.config.segments.max(LEAST_SLOTS)
     }
@@ -321,6 +338,7 @@ impl Journal {
         let bytes = self.config.segment_bytes();
         if let Some(at) = state.free.iter().position(|slot| slot.length >= bytes) {
             self.next = Some(state.free.swap_remove(at));
+            self.make_due(&mut state);
             return Room::Enough;
         }
         let (nothing_pending, full) = (state.pending.is_empty(), state.full.clone());
@@ -334,11 +352,18 @@ impl Journal {
         match (made, full) {
             (Ok(slot), _) => {
                 self.next = Some(slot);
+                self.make_due(&mut segments.state());
                 Room::Enough
             }
             (_, Some(full)) => Room::Full(full),
             (Err(StoreError::Full(why) | StoreError::Io(why)), None) if nothing_pending => Room::Full(why),
-            (Err(_), None) => Room::Behind,
+            (Err(_), None) => {
+                let mut state = segments.state();
+                if let Some(oldest) = state.pending.front().map(|oldest| oldest.number) {
+                    segments.make_due(&mut state, oldest);
+                }
+                Room::Behind
+            }
         }
     }
 
@@ -391,14 +416,22 @@ impl Segments {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The oldest segment that is to be spilled, when there is one; `None` when no more is to be spilled.
+    /// Segments up to this one are to be spilled now.
+    fn make_due(&self, state: &mut SegmentsState, number: u64) {
+        if state.due < number {
+            state.due = number;
+            self.changed.notify_all();
+        }
+    }
+
+    /// The oldest segment, when it is to be spilled now; `None` when no more is to be spilled.
     pub(super) fn next(&self) -> Option<Arc<Filled>> {
         let mut state = self.state();
         loop {
             if state.closing {
                 return None;
             }
-            if let Some(filled) = state.pending.front() {
+            if let Some(filled) = state.pending.front().filter(|filled| filled.number <= state.due) {
                 return Some(Arc::clone(filled));
             }
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
@@ -448,12 +481,13 @@ impl Segments {
         self.changed.notify_all();
     }
 
-    /// Waits until every segment up to this one is spilled.
+    /// Has every segment up to this one spilled, and waits for that.
     ///
     /// # Errors
     /// [`StoreError::Full`] when there is no room for it in sled, [`StoreError::Io`] when nothing is spilled any more.
     pub(super) fn wait_for(&self, number: u64) -> Result<(), StoreError> {
         let mut state = self.state();
+        self.make_due(&mut state, number);
         while state.pending.front().is_some_and(|oldest| oldest.number <= number) {
             if let Some(full) = &state.full {
                 return Err(StoreError::Full(full.clone()));

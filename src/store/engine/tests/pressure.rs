@@ -144,6 +144,29 @@ fn rows_of(directory: &Path, table: Table) -> usize {
 }
 
 #[test]
+fn answers_that_newer_ones_replace_before_their_slot_is_needed_never_touch_sled() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = EngineConfig { segment_bytes: 64 << 10, segments: 6, ..tiny(directory.path()) };
+    let engine = Arc::new(Engine::open(&config).unwrap());
+    let world = World::around(Arc::<Engine>::clone(&engine));
+    let alice = world.attach("alice", "phone");
+    let bob = world.attach("bob", "phone");
+    for id in 1..=2_000 {
+        world.acked(&alice, id, "bob", "a message");
+        world.received(&bob, id);
+    }
+    drop(world);
+    block_on(engine.close()).unwrap();
+    drop(engine);
+    assert_eq!(rows_of(directory.path(), Table::Answers), 0);
+    // She is asked for them all the same.
+    let world = World::around(Arc::new(Engine::open(&config).unwrap()));
+    let alice = world.attach("alice", "phone");
+    assert_eq!(world.acked(&alice, 2_000, "bob", "a message"), (1, 2_000));
+    assert_eq!(world.acked(&alice, 1_745, "bob", "a message"), (1, 1_745));
+}
+
+#[test]
 fn a_segment_ends_when_too_many_objects_have_changed_in_it_however_few_bytes_that_are() {
     let directory = tempfile::tempdir().unwrap();
     let config = EngineConfig { segment_bytes: 2 << 20, segments: 2, ..tiny(directory.path()) };
