@@ -37,6 +37,8 @@ struct TestFiles {
     /// Whether only syncs of sled's file are held up.
     only_sled: AtomicBool,
     released: Condvar,
+    /// Syncs that are held up.
+    waiting: AtomicUsize,
     /// The disk says that it has no free space.
     full: AtomicBool,
     /// Reading a whole file takes this many milliseconds more.
@@ -59,6 +61,13 @@ impl TestFiles {
     fn hold_sled(&self) {
         self.only_sled.store(true, Ordering::SeqCst);
         self.hold();
+    }
+
+    /// Returns when a sync is held up.
+    fn wait_until_held(&self) {
+        while self.waiting.load(Ordering::SeqCst) == 0 {
+            thread::sleep(Duration::from_millis(1));
+        }
     }
 
     fn release(&self) {
@@ -127,7 +136,9 @@ impl Files for TestFiles {
 
     fn sync_data(&self, file: &File) -> io::Result<()> {
         if !self.only_sled.load(Ordering::SeqCst) || path_of(file).ends_with("sled/db") {
+            self.waiting.fetch_add(1, Ordering::SeqCst);
             drop(self.released.wait_while(self.held.lock().unwrap(), |held| *held).unwrap());
+            self.waiting.fetch_sub(1, Ordering::SeqCst);
         }
         if self.fail.load(Ordering::SeqCst) {
             return Err(io::Error::other("the disk is gone"));

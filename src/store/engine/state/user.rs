@@ -239,8 +239,9 @@ impl User {
                 newest.cold = true;
             }
             self.hot.pop_front();
-            self.cold = self.cold.max(position);
         }
+        // Also when none of them is hot any more: their rows are there, and must be cleared one day.
+        self.cold = self.cold.max(position);
         while self.answers.front().is_some_and(|hot| hot.group <= group) {
             self.answers.pop_front();
         }

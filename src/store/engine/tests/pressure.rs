@@ -11,7 +11,7 @@ use futures_util::FutureExt;
 use postrider_protocol::wire;
 use prost::Message as _;
 
-use super::super::keys::Table;
+use super::super::keys::{self, Table};
 use super::{Engine, EngineConfig, TestFiles, block_on, making, reporting, rows_in_sled};
 use crate::ids::{AppId, Position, UserId};
 use crate::store::conformance::world::{World, tiny};
@@ -141,6 +141,35 @@ fn what_is_delivered_before_its_segment_is_full_never_touches_sled() {
 /// Rows of a table that are in sled.
 fn rows_of(directory: &Path, table: Table) -> usize {
     rows_in_sled(directory).iter().filter(|row| Table::of(&row.as_ref().unwrap().0) == Some(table)).count()
+}
+
+#[test]
+fn what_is_confirmed_while_it_goes_to_sled_is_deleted_there() {
+    let directory = tempfile::tempdir().unwrap();
+    let files = Arc::new(TestFiles::default());
+    let config = EngineConfig { segment_bytes: 64 << 10, ..tiny(directory.path()) };
+    let engine = Arc::new(Engine::open_with(&config, Arc::<TestFiles>::clone(&files)).unwrap());
+    let world = World::around(Arc::<Engine>::clone(&engine));
+    let (alice, bob) = (world.attach("alice", "phone"), world.attach("bob", "phone"));
+    for id in 1..=5 {
+        world.acked(&alice, id, "bob", "a message");
+    }
+    files.hold_sled();
+    let spilling = thread::spawn({
+        let engine = Arc::clone(&engine);
+        move || engine.checkpoint().map(drop)
+    });
+    files.wait_until_held();
+    world.received(&bob, 5);
+    files.release();
+    spilling.join().unwrap().expect("spilled");
+    drop(engine.checkpoint().expect("spilled"));
+    drop(world);
+    block_on(engine.close()).unwrap();
+    drop(engine);
+    let inboxes = rows_in_sled(directory.path());
+    let keys = inboxes.iter().map(|row| row.unwrap().0).filter(|key| Table::of(key) == Some(Table::Chunk));
+    assert_eq!(keys.filter(|key| keys::user_of(key) == Some(bob.user)).count(), 0);
 }
 
 #[test]
