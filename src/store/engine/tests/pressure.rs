@@ -167,8 +167,8 @@ fn what_is_confirmed_while_it_goes_to_sled_is_deleted_there() {
     drop(world);
     block_on(engine.close()).unwrap();
     drop(engine);
-    let inboxes = rows_in_sled(directory.path());
-    let keys = inboxes.iter().map(|row| row.unwrap().0).filter(|key| Table::of(key) == Some(Table::Chunk));
+    let rows = rows_in_sled(directory.path());
+    let keys = rows.iter().map(|row| row.unwrap().0).filter(|key| Table::of(key) == Some(Table::Chunk));
     assert_eq!(keys.filter(|key| keys::user_of(key) == Some(bob.user)).count(), 0);
 }
 
