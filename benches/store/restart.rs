@@ -19,7 +19,7 @@ const PRODUCERS: usize = 1_000;
 
 /// Where the journal does not fill because sled keeps up, the store is killed after writing so many times what it could hold.
 /// Three and more is written for each byte of it: blocks are written again for the next group, rows go to sled, segments are
-/// laid out. By then the journal has gone round, so that all its segments but one are full.
+/// laid out. By then the journal has gone round, so that all its segments but one or two are full.
 const ROUNDS: u64 = 15;
 
 #[derive(Serialize)]
