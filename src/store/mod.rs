@@ -117,12 +117,12 @@ pub enum StoreError {
     Locked(String),
     /// The directory was written by another version.
     #[error(
-        "the data directory has format {found}; this postrider reads format {expected}: use the version that wrote it"
+        "the data directory has format {found}; this postrider writes format {expected}: use the version that wrote it"
     )]
     Format {
         /// What the directory says.
         found: u32,
-        /// What this build reads and writes.
+        /// What this build writes.
         expected: u32,
     },
     /// What was read is not what was written. Nothing of it is served.

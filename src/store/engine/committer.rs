@@ -346,9 +346,14 @@ impl Hands<Commits> for Thread<'_> {
         if !core.state.has_changes() {
             return None;
         }
-        core.state.write_group(journal.record());
+        let segment = journal.number();
+        core.state.write_group(segment, journal.record());
         let group = core.state.group_number();
         let place = journal.place(core.state.changed_in_segment());
+        if place != segment {
+            // What was said short goes on from what that segment has.
+            core.state.write_group(place, journal.record());
+        }
         let ended = core.state.end_group(place);
         drop(core);
         if let Err(error) = journal.append(ended) {

@@ -7,8 +7,11 @@ use std::path::{Path, PathBuf};
 use super::files::Files;
 use crate::store::StoreError;
 
-/// The format this build reads and writes.
-pub(super) const FORMAT: u32 = 3;
+/// The format this build writes.
+pub(super) const FORMAT: u32 = 4;
+
+/// The oldest that it reads. What it adds to such a directory, older builds cannot read: opening makes it [`FORMAT`].
+const OLDEST: u32 = 3;
 
 /// Where sled's files are; where they are made; made and whole; and those that they take the place of.
 const SLED: &str = "sled";
@@ -122,22 +125,27 @@ impl Directory {
     fn check_format(&self, files: &dyn Files) -> Result<(), StoreError> {
         let path = self.path.join("FORMAT");
         let Some(bytes) = files.read(&path).map_err(|error| failed(&path, &error))? else {
-            return self.write_format(files, &path);
+            return self.begin_format(files, &path);
         };
         let text = std::str::from_utf8(&bytes).ok().map(str::trim);
         match text.and_then(|text| text.parse::<u32>().ok()) {
             Some(FORMAT) => Ok(()),
+            Some(OLDEST..FORMAT) => self.write_format(files, &path),
             Some(found) => Err(StoreError::Format { found, expected: FORMAT }),
             None => Err(StoreError::Corrupt(format!("{} does not say a format", path.display()))),
         }
     }
 
-    /// The format is on disk before the first row is, and its name comes when its content is there: a directory with
-    /// rows and without a format is no crash's doing.
-    fn write_format(&self, files: &dyn Files, path: &Path) -> Result<(), StoreError> {
+    /// The format is on disk before the first row is: a directory with rows and without a format is no crash's doing.
+    fn begin_format(&self, files: &dyn Files, path: &Path) -> Result<(), StoreError> {
         if !self.is_new(files)? {
             return Err(StoreError::Corrupt(format!("{} is missing beside existing data", path.display())));
         }
+        self.write_format(files, path)
+    }
+
+    /// Its name comes when its content is there.
+    fn write_format(&self, files: &dyn Files, path: &Path) -> Result<(), StoreError> {
         let unfinished = path.with_extension("new");
         files
             .create(&unfinished, format!("{FORMAT}\n").as_bytes())

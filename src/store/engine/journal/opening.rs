@@ -234,7 +234,10 @@ fn replay(bytes: &[u8], seed: Seed, path: &Path, state: &mut State) -> Result<Ta
     while let Some((record, next)) = record::read(bytes, seed, offset) {
         match record {
             Record::Group(payload) => {
-                state.replay(payload)?.ok_or_else(|| unsound(path, offset, seed.number))?;
+                let is_sound = state.replay(payload)?.is_some_and(|lacking| lacking.is_empty());
+                if !is_sound {
+                    return Err(unsound(path, offset, seed.number));
+                }
             }
             Record::End(next) => return Ok(Tail::Ended(next)),
         }

@@ -21,7 +21,7 @@ pub(super) use self::answer::{AnswerRow, Answers};
 pub(super) use self::app::AppRow;
 pub(super) use self::conversation::ConversationRow;
 pub(super) use self::entry::{Body, Chunk, Content, Entry, MessageFacts, ReceiptFacts, ReceiptKind};
-pub(super) use self::user::{DeviceRow, UserRow};
+pub(super) use self::user::{DeviceRow, UserMoves, UserRow};
 use super::keys;
 use crate::store::StoreError;
 

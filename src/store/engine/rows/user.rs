@@ -38,10 +38,82 @@ pub(in super::super) struct DeviceRow {
     pub highest: SendId,
 }
 
+/// The numbers of a user and of its devices that move with every message. A user's name, its codes, and which devices it has
+/// stay as they are.
+#[derive(Debug, PartialEq, Eq)]
+pub(in super::super) struct UserMoves {
+    numbers: [u64; 5],
+    devices: SmallVec<[DeviceMoves; 1]>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct DeviceMoves {
+    id: DeviceId,
+    cursor: Position,
+    seen: u64,
+    highest: SendId,
+}
+
+impl UserRow {
+    fn numbers(&self) -> [u64; 5] {
+        [self.head.0, self.confirmed.0, self.trimmed.0, self.expired.0, self.messages]
+    }
+
+    /// Writes what [`UserMoves`] reads.
+    pub(in super::super) fn write_moves(&self, out: &mut Vec<u8>) {
+        for number in self.numbers() {
+            put_number(out, number);
+        }
+        put_number(out, self.devices.len() as u64);
+        for device in &self.devices {
+            for number in [device.id.0, device.cursor.0, device.seen, device.highest.0] {
+                put_number(out, number);
+            }
+        }
+    }
+
+    /// Takes the numbers; `false` when those of its devices are of others than it has: what both have is taken.
+    pub(in super::super) fn take_moves(&mut self, moves: UserMoves) -> bool {
+        let [head, confirmed, trimmed, expired, messages] = moves.numbers;
+        (self.head, self.confirmed) = (Position(head), Position(confirmed));
+        (self.trimmed, self.expired, self.messages) = (Position(trimmed), Position(expired), messages);
+        let mut taken = 0;
+        for moved in &moves.devices {
+            if let Some(device) = self.devices.iter_mut().find(|device| device.id == moved.id) {
+                (device.cursor, device.seen, device.highest) = (moved.cursor, moved.seen, moved.highest);
+                taken += 1;
+            }
+        }
+        taken == moves.devices.len() && taken == self.devices.len()
+    }
+}
+
+impl UserMoves {
+    pub(in super::super) fn read(from: &mut Reader) -> Option<Self> {
+        let mut numbers = [0; 5];
+        for number in &mut numbers {
+            *number = from.number()?;
+        }
+        let devices = (0..from.number()?).map(|_| DeviceMoves::read(from)).collect::<Option<_>>()?;
+        Some(UserMoves { numbers, devices })
+    }
+}
+
+impl DeviceMoves {
+    fn read(from: &mut Reader) -> Option<Self> {
+        Some(DeviceMoves {
+            id: DeviceId(from.number()?),
+            cursor: Position(from.number()?),
+            seen: from.number()?,
+            highest: SendId(from.number()?),
+        })
+    }
+}
+
 impl Record for UserRow {
     fn write(&self, out: &mut Vec<u8>) {
         put_bytes(out, self.name.as_bytes());
-        for number in [self.head.0, self.confirmed.0, self.trimmed.0, self.expired.0, self.messages] {
+        for number in self.numbers() {
             put_number(out, number);
         }
         put_number(out, self.devices.len() as u64);
@@ -93,5 +165,79 @@ impl Record for DeviceRow {
             seen: from.number()?,
             highest: SendId(from.number()?),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn device(id: u64, [start, cursor, linked, seen, highest]: [u64; 5]) -> DeviceRow {
+        DeviceRow {
+            id: DeviceId(id),
+            name: format!("device {id}").as_str().into(),
+            key: (id % 2 == 0).then_some([id as u8; 32]),
+            start: Position(start),
+            cursor: Position(cursor),
+            linked,
+            seen,
+            highest: SendId(highest),
+        }
+    }
+
+    fn row([head, confirmed, trimmed, expired, messages]: [u64; 5], devices: &[[u64; 5]]) -> UserRow {
+        UserRow {
+            name: "alice".into(),
+            head: Position(head),
+            confirmed: Position(confirmed),
+            trimmed: Position(trimmed),
+            expired: Position(expired),
+            messages,
+            devices: (1..).zip(devices).map(|(id, numbers)| device(id, *numbers)).collect(),
+            codes: vec![([7; 32], 9)],
+        }
+    }
+
+    fn moves_of(row: &UserRow) -> UserMoves {
+        let mut bytes = Vec::new();
+        row.write_moves(&mut bytes);
+        let mut from = Reader(Bytes::from(bytes));
+        let moves = UserMoves::read(&mut from).expect("what was written");
+        assert!(from.is_empty());
+        moves
+    }
+
+    proptest! {
+        #[test]
+        fn with_its_moves_a_row_is_as_it_was_when_they_were_written(
+            before: [u64; 5],
+            after: [u64; 5],
+            mut devices in proptest::collection::vec(any::<([u64; 5], [u64; 5])>(), 0..4),
+        ) {
+            for (before, after) in &mut devices {
+                // Where and when a device was linked stays.
+                (after[0], after[2]) = (before[0], before[2]);
+            }
+            let (devices, moved): (Vec<_>, Vec<_>) = devices.into_iter().unzip();
+            let (mut row_before, row_after) = (row(before, &devices), row(after, &moved));
+            prop_assert!(row_before.take_moves(moves_of(&row_after)));
+            prop_assert_eq!(row_before, row_after);
+        }
+    }
+
+    #[test]
+    fn moves_of_other_devices_than_a_row_has_are_told_and_those_of_both_taken() {
+        let three = row([1; 5], &[[2; 5], [3; 5], [4; 5]]);
+        for has in [&three.devices[..2], &three.devices[1..]] {
+            let mut other = row([9; 5], &[]);
+            other.devices.extend(has.iter().cloned().map(|device| DeviceRow { cursor: Position(0), ..device }));
+            assert!(!other.take_moves(moves_of(&three)));
+            assert_eq!(&other.devices[..], has);
+            let mut more = row([9; 5], &[[2; 5], [3; 5], [4; 5]]);
+            assert!(!more.take_moves(moves_of(&UserRow { devices: has.into(), ..three.clone() })));
+        }
     }
 }

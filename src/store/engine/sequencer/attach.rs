@@ -48,7 +48,7 @@ impl Deciding<'_> {
                 index
             }
             Some(index) => {
-                self.state.user_mut(user).row.devices[index].seen = attach.now;
+                self.state.moving(user).set_seen(index, attach.now);
                 index
             }
             None => self.make_device(user, attach)?,

@@ -55,10 +55,10 @@ impl Deciding<'_> {
 
     /// Moves a device's cursor up to `position`, with all that follows from it.
     pub(super) fn confirm(&mut self, user: At, device: usize, position: Position, now: u64) -> Result<(), StoreError> {
-        let row = &mut self.state.user_mut(user).row.devices[device];
-        row.cursor = position;
-        row.seen = now;
-        let id = row.id;
+        let mut moving = self.state.moving(user);
+        moving.set_cursor(device, position);
+        moving.set_seen(device, now);
+        let id = self.state.user(user).row.devices[device].id;
         self.pass_over(user, id)?;
         self.advance(user)?;
         self.trim(user)
@@ -80,7 +80,7 @@ impl Deciding<'_> {
             return Ok(());
         }
         let delivered = self.newly_delivered(user, before, confirmed)?;
-        self.state.user_mut(user).row.confirmed = confirmed;
+        self.state.moving(user).set_confirmed(confirmed);
         for delivered in &delivered {
             self.raise_delivered(user, delivered)?;
             self.raise_read(user, delivered, DeviceId(0))?;

@@ -23,7 +23,7 @@ impl Deciding<'_> {
         let confirmed = row.confirmed;
         if first_start > confirmed {
             let lost = self.messages(user, confirmed, first_start)?;
-            self.state.user_mut(user).row.confirmed = first_start;
+            self.state.moving(user).set_confirmed(first_start);
             self.tell_expired(user, &lost)?;
             self.advance(user)?;
         }

@@ -24,12 +24,11 @@ impl Deciding<'_> {
     /// Appends to an inbox and publishes it. An inbox holds at most one receipt of each kind, conversation and user: the
     /// older one goes.
     pub(super) fn append(&mut self, to: At, origin: DeviceId, told: Told) -> Result<(), StoreError> {
-        let row = &mut self.state.user_mut(to).row;
-        row.head.0 += 1;
-        let position = row.head;
+        let mut user = self.state.moving(to);
+        let position = user.next_position();
         let (content, item) = match told {
             Told::Message(facts, encoded) => {
-                row.messages += 1;
+                user.count_message();
                 (Content::Message(facts, Body::Here(encoded.clone())), Item::Message(encoded))
             }
             Told::Receipt(facts) => {
@@ -58,7 +57,7 @@ impl Deciding<'_> {
             ControlFlow::Continue(())
         })?;
         if cursor > before {
-            self.state.user_mut(user).row.devices[index].cursor = cursor;
+            self.state.moving(user).set_cursor(index, cursor);
         }
         Ok(())
     }
@@ -125,10 +124,7 @@ impl Deciding<'_> {
             messages += u64::from(matches!(entry.content, Content::Message(..)));
             ControlFlow::Continue(())
         })?;
-        let user = self.state.user_mut(user);
-        user.row.trimmed = passed;
-        user.row.messages = user.row.messages.saturating_sub(messages);
-        user.drop_dead();
+        self.state.moving(user).trim(passed, messages);
         Ok(())
     }
 

@@ -42,7 +42,7 @@ impl Deciding<'_> {
             Err(Stop::Refused(refusal)) => Answer::Refused { send_id: id, refusal },
             Err(failed) => return Err(failed),
         };
-        self.state.user_mut(sender).row.devices[index].highest = id;
+        self.state.moving(sender).set_highest(index, id);
         self.state.push_answer(sender, index, AnswerRow { fingerprint, answer });
         Ok(answer)
     }

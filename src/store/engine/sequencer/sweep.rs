@@ -50,12 +50,8 @@ impl Deciding<'_> {
     fn expire_entries(&mut self, at: At, before: u64) -> Result<u64, StoreError> {
         let old = self.old_messages(at, before)?;
         let Some(&(last, _)) = old.last() else { return Ok(0) };
-        let user = self.state.user_mut(at);
-        let confirmed = user.row.confirmed;
-        user.row.expired = last;
-        user.row.messages = user.row.messages.saturating_sub(old.len() as u64);
-        user.row.confirmed = confirmed.max(last);
-        user.drop_dead();
+        let confirmed = self.state.user(at).row.confirmed;
+        self.state.moving(at).expire(last, old.len() as u64);
         let first_lost = old.partition_point(|(position, _)| *position <= confirmed);
         self.tell_expired(at, &old[first_lost..])?;
         self.advance(at)?;

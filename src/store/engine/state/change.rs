@@ -1,15 +1,16 @@
 //! What a group is made of, as bytes, and how it is replayed.
 //!
 //! A group is a sequence of changes, each of them absolute: an image of an object, or something new under its number.
-//! Images come first and say how things are after the whole group. Replaying any suffix of the journal over rows that
-//! already have some of it, or more, ends in the same state: the last image of an object wins, and an entry that an image
-//! says is gone is not taken.
+//! Images come first and say how things are after the whole group. The first image of an object in a segment is whole; later
+//! ones of a user may be of its numbers alone. Replaying the journal from any segment on, over rows that already have some of
+//! it, or more, ends in the same state: the last image of an object wins, and an entry that an image says is gone is not
+//! taken.
 
 use bytes::Bytes;
 
 use super::super::cold;
 use super::super::rows::{
-    AnswerRow, AppRow, Body, Content, ConversationRow, Entry, Reader, Record, UserRow, put_number,
+    AnswerRow, AppRow, Body, Content, ConversationRow, Entry, Reader, Record, UserMoves, UserRow, put_number,
 };
 use super::{At, Changed, Ended, State, User, UserKey};
 use crate::ids::{AppId, ConversationId, DeviceId, UserId};
@@ -22,6 +23,7 @@ const USER_GONE: u8 = 3;
 const CONVERSATION: u8 = 4;
 const ENTRY: u8 = 5;
 const ANSWER: u8 = 6;
+const USER_MOVED: u8 = 7;
 
 pub(super) fn put_entry(out: &mut Vec<u8>, (app, user): UserKey, entry: &Entry) {
     put_key(out, ENTRY, app, user.0);
@@ -48,8 +50,8 @@ impl State {
         !group.events.is_empty() || !group.users.is_empty() || !group.conversations.is_empty() || !group.apps.is_empty()
     }
 
-    /// Appends the group's changes to `out`.
-    pub(in super::super) fn write_group(&self, out: &mut Vec<u8>) {
+    /// Appends the group's changes to `out`, for `segment`.
+    pub(in super::super) fn write_group(&self, segment: u64, out: &mut Vec<u8>) {
         for app in &self.group.apps {
             out.push(APP);
             put_number(out, u64::from(app.0));
@@ -62,9 +64,12 @@ impl State {
             let (app, user) = object.key;
             if object.value.gone {
                 put_key(out, USER_GONE, app, user.0);
-            } else {
+            } else if object.is_said_whole(segment) {
                 put_key(out, USER, app, user.0);
                 object.value.row.write(out);
+            } else {
+                put_key(out, USER_MOVED, app, user.0);
+                object.value.row.write_moves(out);
             }
         }
         for &at in &self.group.conversations {
@@ -94,7 +99,7 @@ impl State {
         }
         for at in self.group.users.drain(..) {
             let object = &mut self.users[at];
-            if std::mem::replace(&mut object.segment, segment) != segment {
+            if object.was_said(segment) {
                 self.changed.push(Changed::User(object.key.0, object.key.1));
             }
         }
@@ -132,23 +137,26 @@ impl State {
         self.changed = ended.changed;
     }
 
-    /// Applies a group of the segment that is being replayed. `None` when it is not made of changes to its last byte.
+    /// Applies a group of the segment that is being replayed. `None` when it is not made of changes to its last byte. Returns
+    /// the users of whom it has numbers, and whose rows are not as they were when it was made: an image that was before them
+    /// in the segment is not there.
     ///
     /// # Errors
     /// As reading sled's rows.
-    pub(in super::super) fn replay(&mut self, group: &[u8]) -> Result<Option<()>, StoreError> {
+    pub(in super::super) fn replay(&mut self, group: &[u8]) -> Result<Option<Vec<UserKey>>, StoreError> {
         // What is kept of it must not keep all of it.
         let mut from = Reader(Bytes::copy_from_slice(group));
+        let mut lacking = Vec::new();
         while !from.is_empty() {
             let Some(change) = Change::read(&mut from) else { return Ok(None) };
-            self.apply(change)?;
+            self.apply(change, &mut lacking)?;
         }
         let segment = self.segment;
         self.end_group(segment);
-        Ok(Some(()))
+        Ok(Some(lacking))
     }
 
-    fn apply(&mut self, change: Change) -> Result<(), StoreError> {
+    fn apply(&mut self, change: Change, lacking: &mut Vec<UserKey>) -> Result<(), StoreError> {
         match change {
             Change::App(id, row) => {
                 self.apps.entry(id).or_default();
@@ -173,6 +181,17 @@ impl State {
                 user.row = row;
                 for device in lost {
                     user.lose_device(device);
+                }
+                user.drop_dead();
+            }
+            Change::UserMoved(key, moves) => {
+                let Some(at) = self.find_user(key.0, key.1)? else {
+                    lacking.push(key);
+                    return Ok(());
+                };
+                let user = self.user_mut(at);
+                if !user.row.take_moves(moves) {
+                    lacking.push(key);
                 }
                 user.drop_dead();
             }
@@ -225,6 +244,7 @@ impl State {
 enum Change {
     App(AppId, AppRow),
     User(UserKey, UserRow),
+    UserMoved(UserKey, UserMoves),
     UserGone(UserKey),
     Conversation(AppId, ConversationId, ConversationRow),
     Entry(UserKey, Entry),
@@ -242,6 +262,7 @@ impl Change {
         let user = (app, UserId(number));
         Some(match kind {
             USER => Change::User(user, UserRow::read(from)?),
+            USER_MOVED => Change::UserMoved(user, UserMoves::read(from)?),
             USER_GONE => Change::UserGone(user),
             CONVERSATION => Change::Conversation(app, ConversationId(number), ConversationRow::read(from)?),
             ENTRY => Change::Entry(user, Entry::read(from)?),

@@ -10,11 +10,13 @@
 //! - `user`: a user in memory; `newest`: its newest receipts
 //! - `change`: what a group is made of, as bytes; replay
 //! - `spill`: what goes to sled when a segment is full
+//! - `moving`: what of a user changes with every message
 //! - `evict`: what memory is bounded by
 //! - `survey`: all users, one after the other
 
 mod change;
 mod evict;
+mod moving;
 mod newest;
 mod objects;
 mod spill;
@@ -256,8 +258,15 @@ impl State {
         self.users[at].key
     }
 
-    /// A user to be changed.
+    /// A user of whom anything may be changed.
     pub(super) fn user_mut(&mut self, at: At) -> &mut User {
+        let user = self.touched(at);
+        user.reshaped = true;
+        user
+    }
+
+    /// A user that is in the group.
+    fn touched(&mut self, at: At) -> &mut User {
         let object = &mut self.users[at];
         self.changes += 1;
         if object.group != self.group.number {
@@ -339,7 +348,7 @@ impl State {
     pub(super) fn push_entry(&mut self, at: At, entry: Entry) {
         let group = self.group.number;
         change::put_entry(&mut self.group.events, self.users[at].key, &entry);
-        self.user_mut(at).push(entry, group);
+        self.touched(at).push(entry, group);
     }
 
     /// Keeps what a device was answered.
@@ -347,7 +356,7 @@ impl State {
         let group = self.group.number;
         let id = self.users[at].value.row.devices[device].id;
         change::put_answer(&mut self.group.events, self.users[at].key, id, &row);
-        self.user_mut(at).push_answer(id, row, group);
+        self.touched(at).push_answer(id, row, group);
     }
 
     /// Visits living entries with `after < position ≤ up_to` in order until told to stop.

@@ -17,6 +17,10 @@ pub(in super::super) struct User {
     pub gone: bool,
     /// Whether sled may not have its name yet.
     pub fresh: bool,
+    /// Whether more of its row than its numbers has changed since the last group.
+    pub reshaped: bool,
+    /// Groups since the last one that had its whole row.
+    pub moved: u8,
     /// Entries that may not be in sled, in the order of their positions.
     hot: VecDeque<HotEntry>,
     dead: usize,

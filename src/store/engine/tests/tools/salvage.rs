@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 
 use super::super::super::journal::layout;
 use super::super::super::keys;
 use super::super::super::tools::{self, Salvaged};
-use super::super::{copy, rows_in_sled};
-use super::{inboxes, is_sound, world, written};
+use super::super::{Engine, EngineConfig, copy, rows_in_sled};
+use super::{World, inboxes, is_sound, tiny, world, written};
 use crate::ids::{AppId, ConversationId, DeviceId, UserId};
 
 const BOB: UserId = UserId(2);
@@ -234,8 +235,8 @@ fn a_send_that_is_lost_with_its_recipient_is_expired_in_every_conversation_and_i
     let directory = tempfile::tempdir().unwrap();
     let (from, to) = (directory.path().join("data"), directory.path().join("out"));
     {
-        let config = super::super::EngineConfig { segment_bytes: 1 << 20, ..super::tiny(&from) };
-        let world = super::World::around(std::sync::Arc::new(super::Engine::open(&config).unwrap()));
+        let config = EngineConfig { segment_bytes: 1 << 20, ..tiny(&from) };
+        let world = World::around(Arc::new(Engine::open(&config).unwrap()));
         let alice = world.attach("alice", "phone");
         world.attach("bob", "phone");
         world.attach("carol", "phone");
@@ -304,36 +305,69 @@ fn answers_that_are_lost_are_told_and_their_sends_are_refused_when_repeated() {
     assert!(refused.contains("SendIdReused"), "{refused}");
 }
 
+/// A store whose journal is one segment, with so many messages of alice to bob. Groups: the app, two logins, and then a message
+/// each.
+fn sent(path: &Path, messages: u64) {
+    let config = EngineConfig { segment_bytes: 1 << 20, ..tiny(path) };
+    let world = World::around(Arc::new(Engine::open(&config).unwrap()));
+    let alice = world.attach("alice", "phone");
+    world.attach("bob", "phone");
+    for id in 1..=messages {
+        world.acked(&alice, id, "bob", &format!("message {id}"));
+    }
+}
+
+/// Damages a group of that journal, and returns where it begins.
+fn damage_group(path: &Path, group: usize) -> usize {
+    let segment = path.join("journal/0.segment");
+    let mut bytes = fs::read(&segment).unwrap();
+    let record = (0..group).fold(layout::FIRST_RECORD, |record, _| layout::ends(&bytes, record).1);
+    bytes[record + 30] ^= 1;
+    fs::write(&segment, &bytes).unwrap();
+    record
+}
+
 #[test]
 fn groups_behind_a_damaged_one_in_the_journal_are_saved() {
     let directory = tempfile::tempdir().unwrap();
     let (from, to) = (directory.path().join("data"), directory.path().join("out"));
-    {
-        let config = super::super::EngineConfig { segment_bytes: 1 << 20, ..super::tiny(&from) };
-        let world = super::World::around(std::sync::Arc::new(super::Engine::open(&config).unwrap()));
-        let alice = world.attach("alice", "phone");
-        world.attach("bob", "phone");
-        for id in 1..=20 {
-            world.acked(&alice, id, "bob", &format!("message {id}"));
-        }
-    }
-    let segment = from.join("journal/0.segment");
-    let mut bytes = fs::read(&segment).unwrap();
-    // Groups: the app, two logins, and then a message each.
-    let tenth = (0..12).fold(layout::FIRST_RECORD, |record, _| layout::ends(&bytes, record).1);
-    bytes[tenth + 30] ^= 1;
-    fs::write(&segment, &bytes).unwrap();
+    sent(&from, 20);
+    let tenth = damage_group(&from, 12);
     let error = tools::verify(&from, 7, &mut |_| {}).unwrap_err();
     assert!(error.is_damage(), "{error}");
 
     let salvaged = salvage(&from, &to);
-    assert!(salvaged.damage[0].contains(&format!("bytes {tenth} to")), "{:?}", salvaged.damage);
+    let [damage] = &salvaged.damage[..] else { panic!("{salvaged:?}") };
+    assert!(damage.contains(&format!("bytes {tenth} to")), "{damage}");
     let world = world(&to);
     let bob = world.inbox(&world.attach("bob", "phone"));
     assert!(bob.len() == 20 && bob[19].ends_with("1.10 bob expired"), "{bob:?}");
     assert!(bob[8].ends_with("message 9") && bob[9].ends_with("message 11"), "{bob:?}");
     let lost = salvaged.losses.iter().find(|loss| loss.user.as_deref() == Some("bob")).expect("bob's");
     assert_eq!((lost.messages, &lost.positions[..]), (1, &[(10, 10)][..]));
+}
+
+#[test]
+fn who_was_made_in_a_damaged_group_is_saved_from_where_the_journal_has_the_whole_row_again() {
+    let directory = tempfile::tempdir().unwrap();
+    for (messages, saved) in [(10, false), (40, true)] {
+        let (from, to) =
+            (directory.path().join(format!("{messages}")), directory.path().join(format!("{messages}.out")));
+        sent(&from, messages);
+        damage_group(&from, 2);
+        let salvaged = salvage(&from, &to);
+        let goes_on = "segment 1: user 2 of app 1 goes on from a record that is lost";
+        assert!(salvaged.damage_count == 2 && salvaged.damage.iter().any(|what| what == goes_on), "{salvaged:?}");
+        let world = world(&to);
+        assert_eq!(world.user("bob").is_some(), saved, "{messages}");
+        let lost: u64 = salvaged.losses.iter().map(|loss| loss.messages).sum();
+        if saved {
+            let bob = world.inbox(&world.attach("bob", "phone"));
+            let kept = numbers(&bob, 1);
+            assert!(kept.len() as u64 + lost == messages && (1..=16).contains(&lost), "{lost}: {kept:?}");
+            assert_eq!(kept.last(), Some(&messages));
+        }
+    }
 }
 
 #[test]

@@ -18,6 +18,7 @@ mod inbox;
 mod repair;
 mod rows;
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -136,6 +137,7 @@ fn replay(disk: &Arc<Disk>, journal: &Path, sled: rows::Sled, salvaged: &mut Sal
         rows::Sled::Lost => (None, true),
     };
     let mut segment = 0;
+    let mut lacking = BTreeSet::new();
     let mut visit = |found: Found<'_>| {
         match found {
             Found::Segment(number) => {
@@ -143,7 +145,13 @@ fn replay(disk: &Arc<Disk>, journal: &Path, sled: rows::Sled, salvaged: &mut Sal
                 state.begin_segment(number);
             }
             Found::Group(group) => match state.replay(group) {
-                Ok(Some(())) => {}
+                Ok(Some(users)) => {
+                    for (app, user) in users.into_iter().filter(|user| lacking.insert(*user)) {
+                        salvaged.damaged(format!(
+                            "segment {segment}: user {user} of app {app} goes on from a record that is lost"
+                        ));
+                    }
+                }
                 Ok(None) => salvaged.damaged(format!("a record of the journal's segment {segment} makes no sense")),
                 Err(StoreError::Corrupt(what)) => salvaged.damaged(what),
                 Err(error) => return Err(error),
