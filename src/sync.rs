@@ -1,7 +1,7 @@
 //! The locks and wakers of what several threads share, named in one place: `tests/models` builds the same rooms with a
 //! model checker's in their stead.
 
-pub use std::sync::atomic::{AtomicUsize, Ordering};
+pub use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 pub use std::sync::{Condvar, Mutex, MutexGuard};
 
 pub use dashmap::DashMap;

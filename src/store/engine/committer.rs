@@ -183,7 +183,7 @@ impl Shared {
                 return Ok(());
             }
             Way::Failed(failure) if self.serves_after_failure => {
-                let (failure, durable) = (failure.clone(), core.durable);
+                let (failure, durable) = (failure.clone(), self.queue.durable());
                 stands = true;
                 sequencer::frozen::answer_durable(&mut core.state, batch, durable).ok_or(failure)
             }
@@ -201,6 +201,11 @@ impl Shared {
         let urgent = !result.as_ref().is_ok_and(|committed| is_lazy(&core.state, committed));
         self.queue.push(core, Waiting { done, result, stands }, weight, urgent);
         Ok(())
+    }
+
+    /// Whether all that was changed of a user is durable.
+    pub(super) fn is_durable(&self, core: &Core, user: At) -> bool {
+        core.state.changed_in(user) <= self.queue.durable()
     }
 
     /// Calls `done` once all that is decided by now is durable.
@@ -275,11 +280,6 @@ impl Shared {
 }
 
 impl Core {
-    /// Whether all that was changed of a user is durable.
-    pub(super) fn is_durable(&self, user: At) -> bool {
-        self.state.changed_in(user) <= self.durable
-    }
-
     fn decide(&mut self, batch: &Batch) -> Result<Committed, StoreError> {
         let decided = sequencer::decide(&mut self.state, batch);
         self.state.evict();
@@ -360,7 +360,7 @@ impl Hands<Commits> for Thread<'_> {
             shared.cannot_write(&error);
             return Some(error);
         }
-        shared.core().durable = group;
+        shared.queue.set_durable(group);
         if journal.is_tight() {
             shared.set_gate(journal.room());
         }

@@ -199,7 +199,7 @@ fn is_alive(shared: &Shared, (app, user): UserKey, entry: &Entry) -> Result<bool
 
 /// A page may lack what a change that is not durable yet has taken out: it is given out when that is.
 fn finished(shared: &Shared, core: MutexGuard<'_, Core>, at: At, page: Page) -> Read {
-    if core.is_durable(at) {
+    if shared.is_durable(&core, at) {
         return Read { page, durable: None };
     }
     let (done, durable) = oneshot::channel();

@@ -10,7 +10,7 @@ use std::sync::{Arc, LockResult, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-pub use shuttle::sync::atomic::{AtomicUsize, Ordering};
+pub use shuttle::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 pub use shuttle::sync::{Mutex, MutexGuard};
 use shuttle::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 

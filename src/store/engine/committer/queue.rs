@@ -15,7 +15,7 @@ use std::mem;
 use std::sync::PoisonError;
 use std::time::Duration;
 
-use crate::sync::{Condvar, Mutex, MutexGuard, Notified, Notify};
+use crate::sync::{AtomicU64, Condvar, Mutex, MutexGuard, Notified, Notify, Ordering};
 
 /// How long what nobody waits for may stay in memory: it goes with the next group, or after this.
 const LAZY_PAUSE: Duration = Duration::from_millis(5);
@@ -38,6 +38,8 @@ pub trait Terms {
 /// What those who decide and the thread share.
 pub struct Queue<T: Terms> {
     core: Mutex<Core<T>>,
+    /// All groups up to this one are durable. Beside the lock: the thread would wait for it once more for each group.
+    durable: AtomicU64,
     /// Wakes the thread.
     wake: Condvar,
     /// Tells those who wait at the gate, or for room.
@@ -50,8 +52,6 @@ pub struct Core<T: Terms> {
     pub state: T::State,
     /// Why nothing can be committed any more.
     pub failure: Option<T::Failure>,
-    /// All groups up to this one are durable.
-    pub durable: u64,
     waiting: Vec<T::Waiting>,
     /// What those weigh together.
     gathered: usize,
@@ -98,7 +98,7 @@ pub enum Way<'a, F> {
 
 /// What the thread does with what it is handed.
 pub trait Hands<T: Terms> {
-    /// Makes durable what was decided and is not, and says so in [`Core::durable`]; returns why it could not.
+    /// Makes durable what was decided and is not, and says so by [`Queue::set_durable`]; returns why it could not.
     fn make_durable(&mut self, core: MutexGuard<'_, Core<T>>) -> Option<T::Failure>;
 
     /// Answers those who waited for that, in order; none is left.
@@ -124,7 +124,6 @@ impl<T: Terms> Queue<T> {
         let core = Core {
             state,
             failure: None,
-            durable,
             waiting: Vec::new(),
             gathered: 0,
             taken: 0,
@@ -137,7 +136,17 @@ impl<T: Terms> Queue<T> {
             closed: false,
             ending: Vec::new(),
         };
-        Queue { core: Mutex::new(core), wake: Condvar::new(), opened: Notify::new() }
+        Queue { core: Mutex::new(core), durable: AtomicU64::new(durable), wake: Condvar::new(), opened: Notify::new() }
+    }
+
+    /// All groups up to this one are durable.
+    pub fn durable(&self) -> u64 {
+        self.durable.load(Ordering::Acquire)
+    }
+
+    /// All groups up to this one are durable, from now on.
+    pub fn set_durable(&self, group: u64) {
+        self.durable.store(group, Ordering::Release);
     }
 
     /// For deciding, and for looking at what was.

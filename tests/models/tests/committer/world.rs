@@ -250,7 +250,7 @@ impl Hands<Numbers> for Thread<'_> {
                 _ => facts.stable = up_to,
             }
         }
-        self.world.queue.core().durable = up_to;
+        self.world.queue.set_durable(up_to);
         if self.world.facts.lock().unwrap().places < MOST_WAITING {
             self.set_gate();
         }
@@ -282,7 +282,10 @@ impl Hands<Numbers> for Thread<'_> {
 
     fn end_segment(&mut self, core: MutexGuard<'_, Core<Numbers>>, wanted: Vec<SyncSender<Option<u64>>>) {
         let ended = core.failure.is_none().then_some(core.state.newest);
-        assert!(ended.is_none_or(|ended| ended == core.durable), "nothing is decided that is not in the segment");
+        assert!(
+            ended.is_none_or(|ended| ended == self.world.queue.durable()),
+            "nothing is decided that is not in the segment"
+        );
         drop(core);
         for wants in wanted {
             wants.send(ended).unwrap();
