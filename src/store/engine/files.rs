@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Advice, FlockOperation};
 
+use super::journal::BLOCK_BYTES;
+
 /// The file system.
 pub(super) trait Files: Send + Sync {
     /// Makes a directory that only its owner may enter, and its parents, where they are missing.
@@ -19,6 +21,10 @@ pub(super) trait Files: Send + Sync {
 
     /// Opens a file that exists.
     fn open(&self, path: &Path) -> io::Result<File>;
+
+    /// Opens a file that exists, for writes that go past the system's cache: of [`BLOCK_BYTES`], or multiples of that, at
+    /// such offsets, from such places in memory. An error where that is not possible.
+    fn open_direct(&self, path: &Path) -> io::Result<File>;
 
     /// All of a file; `None` when there is none.
     fn read(&self, path: &Path) -> io::Result<Option<Vec<u8>>>;
@@ -77,6 +83,22 @@ impl Files for SystemFiles {
 
     fn open(&self, path: &Path) -> io::Result<File> {
         OpenOptions::new().read(true).write(true).open(path)
+    }
+
+    #[cfg(target_os = "linux")]
+    fn open_direct(&self, path: &Path) -> io::Result<File> {
+        let flags = rustix::fs::OFlags::DIRECT.bits().cast_signed();
+        let file = OpenOptions::new().read(true).write(true).custom_flags(flags).open(path)?;
+        // Some file systems say no only now.
+        let mut room = vec![0; 2 * BLOCK_BYTES];
+        let start = room.as_ptr().addr().wrapping_neg() % BLOCK_BYTES;
+        file.read_exact_at(&mut room[start..start + BLOCK_BYTES], 0)?;
+        Ok(file)
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn open_direct(&self, _path: &Path) -> io::Result<File> {
+        Err(io::ErrorKind::Unsupported.into())
     }
 
     fn read(&self, path: &Path) -> io::Result<Option<Vec<u8>>> {

@@ -89,6 +89,10 @@ impl Files for TestFiles {
         SystemFiles.open(path)
     }
 
+    fn open_direct(&self, path: &Path) -> io::Result<File> {
+        SystemFiles.open_direct(path)
+    }
+
     fn read(&self, path: &Path) -> io::Result<Option<Vec<u8>>> {
         thread::sleep(Duration::from_millis(self.slow_ms.load(Ordering::SeqCst) as u64));
         SystemFiles.read(path)

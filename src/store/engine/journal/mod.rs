@@ -18,11 +18,12 @@
 //!
 //! # Layout
 //! - this file: appending
-//! - `record`, `segment`: what lies on disk
+//! - `record`, `segment`: what lies on disk; `blocks`: how it gets there
 //! - `opening`: replay, and what it refuses
 //! - `copies`: segments that a backup takes along
 //! - `sound`: what is sound in a damaged journal
 
+mod blocks;
 mod copies;
 mod opening;
 mod record;
@@ -34,6 +35,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
+pub(super) use self::blocks::BLOCK_BYTES;
+use self::blocks::Blocks;
 pub(super) use self::copies::Copies;
 use self::record::{ALIGNMENT, END_BYTES, MARK_BYTES, Next, Seed};
 use self::segment::{HEAD_BYTES, Head, Slot};
@@ -145,6 +148,7 @@ struct Active {
     seed: Seed,
     /// Where the next record goes.
     offset: usize,
+    blocks: Blocks,
     /// Whether it got a record since it was opened.
     appended: bool,
     /// Objects that have changed in it, by when the last record was made.
@@ -254,9 +258,8 @@ impl Journal {
         }
         let active = &mut self.active;
         record::finish_group(&mut self.buffer, active.seed, active.offset);
-        final_error(active.slot.write(&*self.files, active.offset, &self.buffer))?;
+        final_error(active.write(&*self.files, &self.buffer))?;
         active.slot.sync(&*self.files)?;
-        active.offset += self.buffer.len();
         active.appended = true;
         Ok(())
     }
@@ -265,14 +268,15 @@ impl Journal {
     fn rotate(&mut self, bytes: usize, ended: Ended) -> Result<(), StoreError> {
         let slot = final_error(self.reserve(bytes))?;
         let files = &*self.files;
-        let Active { slot: full, seed, offset, .. } = &self.active;
+        let full = &mut self.active;
+        let seed = full.seed;
         let next = Next { slot: slot.id, salt: self.config.salt };
         let mut end = Vec::new();
-        record::write_end(&mut end, *seed, *offset, next);
-        final_error(full.write(files, *offset, &end))?;
-        full.sync(files)?;
+        record::write_end(&mut end, seed, full.offset, next);
+        final_error(full.write(files, &end))?;
+        full.slot.sync(files)?;
 
-        let filled = Filled { number: seed.number, slot: full.clone(), ended };
+        let filled = Filled { number: seed.number, slot: full.slot.clone(), ended };
         let seed = Seed { number: seed.number + 1, salt: next.salt };
         let (oldest, surplus) = {
             let segments = Arc::clone(&self.segments);
@@ -398,12 +402,12 @@ impl Journal {
 
     /// Marks that all records were on stable storage: from here on, an unsound record is damage and never a torn tail.
     pub(super) fn close(&mut self) {
-        let Active { slot, seed, offset, appended, .. } = &self.active;
-        if *appended {
+        let active = &mut self.active;
+        if active.appended {
             record::begin(&mut self.buffer);
-            record::finish_group(&mut self.buffer, *seed, *offset);
+            record::finish_group(&mut self.buffer, active.seed, active.offset);
             let files = &*self.files;
-            let marked = slot.write(files, *offset, &self.buffer).and_then(|()| slot.sync(files));
+            let marked = active.write(files, &self.buffer).and_then(|()| active.slot.sync(files));
             if let Err(error) = marked {
                 tracing::warn!(%error, "the journal could not be marked as closed; nothing is lost by that");
             }
@@ -510,9 +514,24 @@ impl JournalConfig {
 impl Active {
     /// Begins a segment. Its head is on stable storage when this returns: records without a head are no crash's doing.
     fn begin(files: &dyn Files, slot: Slot, seed: Seed, oldest: u64) -> Result<Active, StoreError> {
-        slot.write(files, 0, &Head { slot: slot.id, seed, oldest }.to_bytes())?;
+        let head = Head { slot: slot.id, seed, oldest }.to_bytes();
+        // Alone: until it is there, the records behind it may be needed that the file had before.
+        slot.write(files, 0, &head)?;
         slot.sync(files)?;
-        Ok(Active { slot, seed, offset: HEAD_BYTES, appended: false, changed: 0 })
+        Ok(Active::behind(slot, seed, HEAD_BYTES, head.to_vec()))
+    }
+
+    /// Goes on in a segment at an offset; in the block there, this much is written.
+    fn behind(slot: Slot, seed: Seed, offset: usize, begun: Vec<u8>) -> Active {
+        Active { slot, seed, offset, blocks: Blocks::behind(begun), appended: false, changed: 0 }
+    }
+
+    /// Writes the next record.
+    fn write(&mut self, files: &dyn Files, record: &[u8]) -> Result<(), StoreError> {
+        let (at, blocks) = self.blocks.around(self.offset, record, self.slot.length);
+        self.slot.write_blocks(files, at, blocks)?;
+        self.offset += record.len();
+        Ok(())
     }
 }
 

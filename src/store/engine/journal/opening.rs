@@ -68,7 +68,8 @@ pub(super) fn open(files: &dyn Files, directory: &Path, state: &mut State) -> Re
     }
     let next = match last.tail {
         Tail::Open { offset } if torn.is_none() => {
-            let active = Active { slot: last.slot, seed: last.seed, offset, appended: false, changed: 0 };
+            let begun = last.slot.block_before(files, offset)?;
+            let active = Active::behind(last.slot, last.seed, offset, begun);
             state.reopen_segment(last.ended);
             return Ok(Found { spilled, filled, active, free });
         }

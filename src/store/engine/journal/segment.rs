@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use super::super::directory::failed;
 use super::super::files::Files;
+use super::blocks::BLOCK_BYTES;
 use super::record::Seed;
 use crate::store::StoreError;
 
@@ -26,6 +27,8 @@ pub(super) struct Slot {
     pub id: u32,
     pub path: PathBuf,
     pub file: Arc<File>,
+    /// The same, for writes past the system's cache, where that is possible.
+    direct: Option<Arc<File>>,
     /// Bytes, all of them written.
     pub length: usize,
 }
@@ -85,7 +88,7 @@ impl Slot {
             .and_then(|()| files.sync_directory(directory))
             .and_then(|()| files.open(&path));
         match made {
-            Ok(file) => Ok(Slot { id, path, file: Arc::new(file), length }),
+            Ok(file) => Ok(Slot::of(files, path, id, file, length)),
             Err(error) => {
                 // What is left of it only takes space, and the next opening removes it.
                 let _ = files.remove(&unfinished);
@@ -99,7 +102,13 @@ impl Slot {
         let file = files.open(path)?;
         files.settle(&file)?;
         let length = usize::try_from(file.metadata()?.len()).map_err(io::Error::other)?;
-        Ok(Slot { id, path: path.to_owned(), file: Arc::new(file), length })
+        Ok(Slot::of(files, path.to_owned(), id, file, length))
+    }
+
+    fn of(files: &dyn Files, path: PathBuf, id: u32, file: File, length: usize) -> Slot {
+        // Without it, everything is as sound and a little slower.
+        let direct = if length.is_multiple_of(BLOCK_BYTES) { files.open_direct(&path).ok() } else { None };
+        Slot { id, path, file: Arc::new(file), direct: direct.map(Arc::new), length }
     }
 
     /// The slot's number in a file's name; `None` when the file is no slot.
@@ -114,6 +123,26 @@ impl Slot {
     /// [`StoreError::Full`] or [`StoreError::Io`].
     pub(super) fn write(&self, files: &dyn Files, offset: usize, bytes: &[u8]) -> Result<(), StoreError> {
         files.write_at(&self.file, offset as u64, bytes).map_err(|error| translate(&self.path, &error))
+    }
+
+    /// Writes whole blocks at an offset.
+    ///
+    /// # Errors
+    /// As `write`.
+    pub(super) fn write_blocks(&self, files: &dyn Files, offset: usize, blocks: &[u8]) -> Result<(), StoreError> {
+        let file = self.direct.as_ref().unwrap_or(&self.file);
+        files.write_at(file, offset as u64, blocks).map_err(|error| translate(&self.path, &error))
+    }
+
+    /// What is written of the block in which an offset lies, up to it.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`].
+    pub(super) fn block_before(&self, files: &dyn Files, offset: usize) -> Result<Vec<u8>, StoreError> {
+        let mut begun = vec![0; offset % BLOCK_BYTES];
+        let start = (offset - begun.len()) as u64;
+        files.read_at(&self.file, start, &mut begun).map_err(|error| failed(&self.path, &error))?;
+        Ok(begun)
     }
 
     /// Returns once everything written is on stable storage.

@@ -289,6 +289,11 @@ impl Files for FaultyFiles {
         SystemFiles.open(path)
     }
 
+    /// What is torn is written in pieces.
+    fn open_direct(&self, _: &Path) -> io::Result<File> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
     fn read(&self, path: &Path) -> io::Result<Option<Vec<u8>>> {
         SystemFiles.read(path)
     }

@@ -1,0 +1,73 @@
+//! Whole blocks around what is written: only such go to the disk past the system's cache, which takes a third less processor
+//! time and comes back sooner. The block that a write ends in is written again by the next one, with the same bytes in front.
+
+/// What direct writes are multiples of, in memory and on disk: enough for every disk there is.
+pub(in super::super) const BLOCK_BYTES: usize = 4096;
+
+/// The block that the next write goes on in.
+pub(super) struct Blocks {
+    /// What is written of it.
+    begun: Vec<u8>,
+    /// A write, from where a block may begin in memory.
+    buffer: Vec<u8>,
+}
+
+impl Blocks {
+    /// Goes on in a block of which this is written.
+    pub(super) fn behind(begun: Vec<u8>) -> Blocks {
+        Blocks { begun, buffer: Vec::new() }
+    }
+
+    /// Whole blocks in which `bytes` follow what was written, up to `offset`, of a file of `length`; where they go, and they.
+    /// What follows in the last one is zeros. A file that ends within a block ends them, too.
+    pub(super) fn around(&mut self, offset: usize, bytes: &[u8], length: usize) -> (usize, &[u8]) {
+        debug_assert_eq!(self.begun.len(), offset % BLOCK_BYTES, "writes follow each other");
+        let start = offset - self.begun.len();
+        let end = (offset + bytes.len()).next_multiple_of(BLOCK_BYTES).min(length);
+        let buffer = &mut self.buffer;
+        buffer.clear();
+        buffer.reserve(end - start + BLOCK_BYTES);
+        let before = buffer.as_ptr().addr().wrapping_neg() % BLOCK_BYTES;
+        buffer.resize(before, 0);
+        buffer.extend_from_slice(&self.begun);
+        buffer.extend_from_slice(bytes);
+        let written = (offset + bytes.len()) % BLOCK_BYTES;
+        self.begun.clear();
+        self.begun.extend_from_slice(&buffer[buffer.len() - written..]);
+        buffer.resize(before + end - start, 0);
+        (start, &buffer[before..])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn whatever_the_lengths_the_file_is_what_was_written_one_after_the_other(
+            written in 0usize..10_000,
+            writes in proptest::collection::vec(1usize..20_000, 1..12),
+            rest in 0usize..5_000,
+        ) {
+            let length = written + writes.iter().sum::<usize>() + rest;
+            let mut wanted: Vec<u8> = (0..written).map(|at| at as u8).collect();
+            let mut file = wanted.clone();
+            file.resize(length, 0xff);
+            let mut blocks = Blocks::behind(wanted[written - written % BLOCK_BYTES..].to_vec());
+            for (number, count) in writes.into_iter().enumerate() {
+                let bytes = vec![number as u8 + 1; count];
+                let (at, whole) = blocks.around(wanted.len(), &bytes, length);
+                prop_assert_eq!(at % BLOCK_BYTES, 0);
+                prop_assert_eq!(whole.as_ptr().addr() % BLOCK_BYTES, 0);
+                prop_assert!(whole.len() % BLOCK_BYTES == 0 || at + whole.len() == length);
+                file[at..at + whole.len()].copy_from_slice(whole);
+                wanted.extend(bytes);
+                prop_assert!(file[..wanted.len()] == wanted);
+                prop_assert!(file[wanted.len()..at + whole.len()].iter().all(|byte| *byte == 0));
+            }
+        }
+    }
+}
