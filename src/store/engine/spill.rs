@@ -1,5 +1,6 @@
 //! The thread that moves filled segments to sled, one after the other, and gives their slots free.
 
+use std::mem;
 use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::thread;
@@ -11,8 +12,8 @@ use super::files::Files;
 use super::journal::{Filled, Segments};
 use super::keys;
 use super::rows::{Answers, Number, UserRow, seal};
-use super::state::{Changed, Spill};
-use crate::ids::{AppId, Position, UserId};
+use super::state::{Changed, Spill, Written};
+use crate::ids::{AppId, UserId};
 use crate::store::StoreError;
 
 /// Objects looked at under one lock.
@@ -102,23 +103,24 @@ impl Spiller {
     fn spill(&self, filled: &Filled) -> Result<(), Stop> {
         let mut changed = filled.ended.changed.clone();
         changed.sort_unstable();
-        let mut written: Vec<(Changed, Position)> = Vec::with_capacity(changed.len());
+        let mut written: Vec<(Changed, Written)> = Vec::with_capacity(changed.len());
         for chunk in changed.chunks(CHUNK) {
             if self.segments.is_closing() {
                 return Err(Stop::Closing);
             }
             let spills = self.collect(chunk, filled)?;
-            for (changed, spill) in chunk.iter().zip(spills) {
-                written.push((*changed, spill.up_to));
+            for (changed, mut spill) in chunk.iter().zip(spills) {
+                written.push((*changed, mem::take(&mut spill.written)));
                 write(&self.disk, spill)?;
             }
         }
         self.disk.write(&keys::spilled(), Some(&seal(&keys::spilled(), &Number(filled.number))))?;
         self.disk.sync()?;
-        for chunk in written.chunks(CHUNK) {
+        let mut written = written.into_iter().peekable();
+        while written.peek().is_some() {
             let mut core = self.shared.core();
-            for (changed, up_to) in chunk {
-                core.state.spilled(*changed, *up_to, filled.number, filled.ended.last_group);
+            for (changed, written) in written.by_ref().take(CHUNK) {
+                core.state.spilled(changed, written, filled.number, filled.ended.last_group);
             }
             core.state.evict();
         }

@@ -33,7 +33,7 @@ use rustc_hash::FxHashMap;
 pub(super) use self::newest::ReceiptKey;
 pub(super) use self::objects::At;
 use self::objects::{Object, Objects};
-pub(super) use self::spill::Spill;
+pub(super) use self::spill::{Spill, Written};
 pub(super) use self::survey::Found;
 pub(super) use self::user::User;
 use super::cold;

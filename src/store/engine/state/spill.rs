@@ -6,7 +6,7 @@ use std::sync::Weak;
 use super::super::disk::Disk;
 use super::super::keys::{self, Key};
 use super::super::rows::{Answers, Body, Chunk, Content, Entry, Number, Piece, Record, seal};
-use super::{Changed, State, User};
+use super::{Changed, ReceiptKey, State, User};
 use crate::ids::{AppId, ConversationId, DeviceId, Position, UserId};
 
 /// Bytes of a row, roughly. sled keeps up to 21 rows in one page and moves a page above 128 KiB to a file of its own,
@@ -30,8 +30,17 @@ pub(in super::super) struct Spill {
     pub nameless: Option<(AppId, UserId)>,
     /// Answers to be added to those in the rows: by row, oldest first.
     pub answers: Vec<(Key, u64, Answers)>,
-    /// The last entry that is written.
-    pub up_to: Position,
+    /// What the state is told when that is on stable storage.
+    pub written: Written,
+}
+
+/// What was written of a user's inbox.
+#[derive(Default)]
+pub(in super::super) struct Written {
+    /// The last entry.
+    up_to: Position,
+    /// The rows that say where the newest receipts are.
+    receipts: Vec<(ReceiptKey, Position)>,
 }
 
 impl Spill {
@@ -115,7 +124,7 @@ impl State {
     }
 
     /// What was to be done for an object is on stable storage.
-    pub(in super::super) fn spilled(&mut self, changed: Changed, up_to: Position, segment: u64, last_group: u64) {
+    pub(in super::super) fn spilled(&mut self, changed: Changed, written: Written, segment: u64, last_group: u64) {
         match changed {
             Changed::App(id) => {
                 if let Some(app) = self.apps.get_mut(&id).filter(|app| app.segment <= segment) {
@@ -131,11 +140,11 @@ impl State {
                     self.evictable.push_back(changed);
                 }
             }
-            Changed::User(app, id) => self.user_spilled(app, id, up_to, segment, last_group),
+            Changed::User(app, id) => self.user_spilled(app, id, written, segment, last_group),
         }
     }
 
-    fn user_spilled(&mut self, app: AppId, id: UserId, up_to: Position, segment: u64, last_group: u64) {
+    fn user_spilled(&mut self, app: AppId, id: UserId, written: Written, segment: u64, last_group: u64) {
         let Some(at) = self.users.find((app, id)) else { return };
         let stamp = self.next_stamp();
         let object = &mut self.users[at];
@@ -147,7 +156,10 @@ impl State {
             }
             return;
         }
-        object.value.cool(up_to, last_group);
+        object.value.cool(written.up_to, last_group);
+        for (receipt, position) in written.receipts {
+            object.value.has_row(receipt, position);
+        }
         if is_newest {
             object.segment = 0;
             if std::mem::take(&mut object.value.fresh)
@@ -169,6 +181,7 @@ fn spill_entries(app: AppId, id: UserId, user: &User, last_group: u64, before: P
         if let Content::Receipt(receipt) = &entry.content {
             let newest = keys::newest(app, id, receipt.kind, receipt.conversation, receipt.user);
             spill.put(newest, &Number(entry.position.0));
+            spill.written.receipts.push((receipt.key(), entry.position));
         }
         let entry = in_rows(app, id, entry, spill);
         let size = entry_bytes(&entry);
@@ -180,9 +193,9 @@ fn spill_entries(app: AppId, id: UserId, user: &User, last_group: u64, before: P
         chunk.entries.push(entry);
     }
     spill_chunk(app, id, &mut chunk, spill);
-    if spill.up_to > Position(0) {
+    if spill.written.up_to > Position(0) {
         // Its key comes after those of the entries, and rows are written in the order of their keys.
-        spill.put(keys::end(app, id), &Number(spill.up_to.0));
+        spill.put(keys::end(app, id), &Number(spill.written.up_to.0));
     }
 }
 
@@ -200,7 +213,7 @@ fn before_again(disk: &Weak<Disk>, app: AppId, id: UserId, first: Position) -> P
 fn spill_chunk(app: AppId, id: UserId, chunk: &mut Chunk, spill: &mut Spill) {
     let Some(Entry { position: last, .. }) = chunk.entries.last() else { return };
     let last = *last;
-    spill.up_to = last;
+    spill.written.up_to = last;
     spill.put(keys::chunk(app, id, last), chunk);
     *chunk = Chunk { before: last, entries: Vec::new() };
 }

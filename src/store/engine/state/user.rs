@@ -236,11 +236,6 @@ impl User {
         {
             if front.dead {
                 self.dead -= 1;
-            } else if let Content::Receipt(receipt) = &front.entry.content
-                && let Some(newest) = self.newest.get_mut(&receipt.key())
-                && newest.position == front.entry.position
-            {
-                newest.cold = true;
             }
             self.hot.pop_front();
         }
@@ -248,6 +243,14 @@ impl User {
         self.cold = self.cold.max(position);
         while self.answers.front().is_some_and(|hot| hot.group <= group) {
             self.answers.pop_front();
+        }
+    }
+
+    /// Sled has a row now that says where the newest receipt of a kind is: it is deleted if that has been overtaken meanwhile.
+    pub(in super::super) fn has_row(&mut self, receipt: ReceiptKey, position: Position) {
+        match self.newest.get_mut(&receipt) {
+            Some(newest) if newest.position == position => newest.cold = true,
+            _ => self.forgotten.push(receipt),
         }
     }
 

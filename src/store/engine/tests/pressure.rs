@@ -15,7 +15,7 @@ use super::super::keys::{self, Table};
 use super::{Engine, EngineConfig, TestFiles, block_on, making, reporting, rows_in_sled};
 use crate::ids::{AppId, Position, UserId};
 use crate::store::conformance::world::{World, tiny};
-use crate::store::{InboxEntry, Item, Operation, ReadLimit, Store, StoreError, commit_and_wait};
+use crate::store::{Attached, InboxEntry, Item, Operation, ReadLimit, Store, StoreError, commit_and_wait};
 
 /// Long enough that a store which does not wait would have answered.
 const A_MOMENT: Duration = Duration::from_millis(100);
@@ -145,6 +145,28 @@ fn rows_of(directory: &Path, table: Table) -> usize {
 
 #[test]
 fn what_is_confirmed_while_it_goes_to_sled_is_deleted_there() {
+    let tables = tables_after("bob", |world, _, bob| {
+        world.received(bob, 5);
+    });
+    assert!(!tables.contains(&Table::Chunk), "{tables:?}");
+}
+
+#[test]
+fn the_row_of_a_receipt_that_is_overtaken_while_it_goes_to_sled_is_deleted_there() {
+    for by_a_newer_one in [true, false] {
+        let tables = tables_after("alice", |world, alice, bob| {
+            if by_a_newer_one {
+                world.received(bob, 4);
+            }
+            world.received(alice, world.user("alice").unwrap().head.0);
+        });
+        assert!(!tables.contains(&Table::Newest), "{by_a_newer_one}: {tables:?}");
+    }
+}
+
+/// The tables in which sled has rows of a user in the end. Alice has sent five messages, of which bob has confirmed three;
+/// `meanwhile` happens while that goes to sled.
+fn tables_after(user: &str, meanwhile: impl FnOnce(&World, &Attached, &Attached)) -> Vec<Table> {
     let directory = tempfile::tempdir().unwrap();
     let files = Arc::new(TestFiles::default());
     let config = EngineConfig { segment_bytes: 64 << 10, ..tiny(directory.path()) };
@@ -154,22 +176,24 @@ fn what_is_confirmed_while_it_goes_to_sled_is_deleted_there() {
     for id in 1..=5 {
         world.acked(&alice, id, "bob", "a message");
     }
+    world.received(&bob, 3);
     files.hold_sled();
     let spilling = thread::spawn({
         let engine = Arc::clone(&engine);
         move || engine.checkpoint().map(drop)
     });
     files.wait_until_held();
-    world.received(&bob, 5);
+    meanwhile(&world, &alice, &bob);
     files.release();
     spilling.join().unwrap().expect("spilled");
     drop(engine.checkpoint().expect("spilled"));
+    let user = world.user(user).unwrap().id;
     drop(world);
     block_on(engine.close()).unwrap();
     drop(engine);
     let rows = rows_in_sled(directory.path());
-    let keys = rows.iter().map(|row| row.unwrap().0).filter(|key| Table::of(key) == Some(Table::Chunk));
-    assert_eq!(keys.filter(|key| keys::user_of(key) == Some(bob.user)).count(), 0);
+    let keys = rows.iter().map(|row| row.unwrap().0).filter(|key| keys::user_of(key) == Some(user));
+    keys.filter_map(|key| Table::of(&key)).collect()
 }
 
 #[test]

@@ -19,6 +19,7 @@ mod repair;
 mod rows;
 
 use std::collections::BTreeSet;
+use std::mem;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -159,10 +160,10 @@ fn replay(disk: &Arc<Disk>, journal: &Path, sled: rows::Sled, salvaged: &mut Sal
             Found::EndOfSegment(number) => {
                 let ended = state.end_segment();
                 for &changed in &ended.changed {
-                    let spill = state.spill(changed, number, ended.last_group);
-                    let up_to = spill.up_to;
+                    let mut spill = state.spill(changed, number, ended.last_group);
+                    let written = mem::take(&mut spill.written);
                     spill::write(disk, spill)?;
-                    state.spilled(changed, up_to, number, ended.last_group);
+                    state.spilled(changed, written, number, ended.last_group);
                 }
                 state.evict();
             }
