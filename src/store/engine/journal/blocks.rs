@@ -19,11 +19,12 @@ impl Blocks {
     }
 
     /// Whole blocks in which `bytes` follow what was written, up to `offset`, of a file of `length`; where they go, and they.
-    /// What follows in the last one is zeros. A file that ends within a block ends them, too.
+    /// What follows in the last one is zeros. A file that ends within a block ends them, too, but never `bytes`.
     pub(super) fn around(&mut self, offset: usize, bytes: &[u8], length: usize) -> (usize, &[u8]) {
         debug_assert_eq!(self.begun.len(), offset % BLOCK_BYTES, "writes follow each other");
         let start = offset - self.begun.len();
-        let end = (offset + bytes.len()).next_multiple_of(BLOCK_BYTES).min(length);
+        let wanted = offset + bytes.len();
+        let end = wanted.next_multiple_of(BLOCK_BYTES).min(length).max(wanted);
         let buffer = &mut self.buffer;
         buffer.clear();
         buffer.reserve(end - start + BLOCK_BYTES);
@@ -31,9 +32,8 @@ impl Blocks {
         buffer.resize(before, 0);
         buffer.extend_from_slice(&self.begun);
         buffer.extend_from_slice(bytes);
-        let written = (offset + bytes.len()) % BLOCK_BYTES;
         self.begun.clear();
-        self.begun.extend_from_slice(&buffer[buffer.len() - written..]);
+        self.begun.extend_from_slice(&buffer[buffer.len() - wanted % BLOCK_BYTES..]);
         buffer.resize(before + end - start, 0);
         (start, &buffer[before..])
     }
@@ -50,23 +50,25 @@ mod tests {
         fn whatever_the_lengths_the_file_is_what_was_written_one_after_the_other(
             written in 0usize..10_000,
             writes in proptest::collection::vec(1usize..20_000, 1..12),
-            rest in 0usize..5_000,
+            room in 0usize..50_000,
         ) {
-            let length = written + writes.iter().sum::<usize>() + rest;
             let mut wanted: Vec<u8> = (0..written).map(|at| at as u8).collect();
             let mut file = wanted.clone();
-            file.resize(length, 0xff);
+            file.resize(written + room, 0xff);
+            let length = file.len();
             let mut blocks = Blocks::behind(wanted[written - written % BLOCK_BYTES..].to_vec());
             for (number, count) in writes.into_iter().enumerate() {
                 let bytes = vec![number as u8 + 1; count];
                 let (at, whole) = blocks.around(wanted.len(), &bytes, length);
                 prop_assert_eq!(at % BLOCK_BYTES, 0);
                 prop_assert_eq!(whole.as_ptr().addr() % BLOCK_BYTES, 0);
-                prop_assert!(whole.len() % BLOCK_BYTES == 0 || at + whole.len() == length);
-                file[at..at + whole.len()].copy_from_slice(whole);
                 wanted.extend(bytes);
+                let end = at + whole.len();
+                prop_assert!(end % BLOCK_BYTES == 0 && end <= length || end == length.max(wanted.len()));
+                file.resize(file.len().max(end), 0xff);
+                file[at..end].copy_from_slice(whole);
                 prop_assert!(file[..wanted.len()] == wanted);
-                prop_assert!(file[wanted.len()..at + whole.len()].iter().all(|byte| *byte == 0));
+                prop_assert!(file[wanted.len()..end].iter().all(|byte| *byte == 0));
             }
         }
     }
