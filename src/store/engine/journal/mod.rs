@@ -507,7 +507,9 @@ impl Segments {
 
 impl JournalConfig {
     fn segment_bytes(&self) -> usize {
-        self.segment_bytes.max(HEAD_BYTES + TRAILER_BYTES).next_multiple_of(ALIGNMENT)
+        // Whole blocks, so that they can be written as such; smaller ones are for tests.
+        let unit = if self.segment_bytes < BLOCK_BYTES { ALIGNMENT } else { BLOCK_BYTES };
+        self.segment_bytes.max(HEAD_BYTES + TRAILER_BYTES).next_multiple_of(unit)
     }
 }
 
