@@ -179,7 +179,7 @@ mod tests {
         DeviceRow {
             id: DeviceId(id),
             name: format!("device {id}").as_str().into(),
-            key: (id % 2 == 0).then_some([id as u8; 32]),
+            key: id.is_multiple_of(2).then_some([id as u8; 32]),
             start: Position(start),
             cursor: Position(cursor),
             linked,
