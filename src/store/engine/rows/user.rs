@@ -7,9 +7,10 @@ use smallvec::SmallVec;
 use super::{Reader, Record, put_bytes, put_number};
 use crate::ids::{DeviceId, Position, SendId};
 
+/// In this order in memory: the numbers that every message moves lie together.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
 pub(in super::super) struct UserRow {
-    pub name: Arc<str>,
     pub head: Position,
     /// Every entry up to here was confirmed by some device, or expired.
     pub confirmed: Position,
@@ -19,23 +20,26 @@ pub(in super::super) struct UserRow {
     pub expired: Position,
     /// Messages in the inbox.
     pub messages: u64,
+    pub name: Arc<str>,
     /// Oldest first. Most users have one: it lies in the row, for whoever looks at the row looks at it.
     pub devices: SmallVec<[DeviceRow; 1]>,
     /// Hash and expiry of one-time codes, oldest first.
     pub codes: Vec<([u8; 32], u64)>,
 }
 
+/// In this order in memory, as [`UserRow`].
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[repr(C)]
 pub(in super::super) struct DeviceRow {
     pub id: DeviceId,
-    pub name: Arc<str>,
-    pub key: Option<[u8; 32]>,
-    /// Where it was linked: it covers what comes after.
-    pub start: Position,
     pub cursor: Position,
-    pub linked: u64,
     pub seen: u64,
     pub highest: SendId,
+    /// Where it was linked: it covers what comes after.
+    pub start: Position,
+    pub linked: u64,
+    pub name: Arc<str>,
+    pub key: Option<[u8; 32]>,
 }
 
 /// The numbers of a user and of its devices that move with every message. A user's name, its codes, and which devices it has

@@ -15,13 +15,15 @@ pub(in super::super) struct Objects<K, T> {
     slots: Slab<Object<K, T>>,
 }
 
+/// In this order in memory, as its value's.
+#[repr(C)]
 pub(in super::super) struct Object<K, T> {
     pub key: K,
-    pub value: T,
     /// The last group that changed it.
     pub group: u64,
     /// The newest segment that has a change of it which sled may not have; 0 when sled has all of it.
     pub segment: u64,
+    pub value: T,
 }
 
 impl<K, T> Default for Objects<K, T> {

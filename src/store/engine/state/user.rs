@@ -10,9 +10,10 @@ use crate::ids::{DeviceId, Position, SendId};
 /// Dead entries in an inbox at which it is looked whether to close the gaps.
 const MANY_DEAD: usize = 32;
 
+/// In this order in memory: what every message touches lies in as few cache lines as possible.
 #[derive(Default)]
+#[repr(C)]
 pub(in super::super) struct User {
-    pub row: UserRow,
     /// It was removed; it stays until sled has forgotten it.
     pub gone: bool,
     /// Whether sled may not have its name yet.
@@ -21,8 +22,13 @@ pub(in super::super) struct User {
     pub reshaped: bool,
     /// Groups since the last one that had its whole row.
     pub moved: u8,
+    pub row: UserRow,
     /// Entries that may not be in sled, in the order of their positions.
     hot: VecDeque<HotEntry>,
+    /// Answers that may not be in sled, oldest first.
+    pub answers: VecDeque<HotAnswer>,
+    /// Where the newest receipt of each kind, conversation and user is.
+    pub newest: NewestReceipts,
     dead: usize,
     /// Sled has entries up to here; 0 when it has none.
     pub cold: Position,
@@ -30,14 +36,10 @@ pub(in super::super) struct User {
     pub stamp: u64,
     /// Sled has none up to here any more.
     pub cleared: Position,
-    /// Where the newest receipt of each kind, conversation and user is.
-    pub newest: NewestReceipts,
     /// Rows of receipts that sled still has and that are gone.
     pub forgotten: Vec<ReceiptKey>,
     /// Devices that were removed while sled may have answers of theirs.
     pub lost_devices: Vec<DeviceId>,
-    /// Answers that may not be in sled, oldest first.
-    pub answers: VecDeque<HotAnswer>,
 }
 
 pub(in super::super) struct HotEntry {
