@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Advice, FlockOperation};
 
-use super::journal::BLOCK_BYTES;
+/// What direct writes are multiples of, in memory and on disk: enough for every disk there is.
+pub(super) const BLOCK_BYTES: usize = 4096;
 
 /// The file system.
 pub(super) trait Files: Send + Sync {

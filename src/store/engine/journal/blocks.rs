@@ -1,8 +1,7 @@
 //! Whole blocks around what is written: only such go to the disk past the system's cache, which takes a third less processor
 //! time and comes back sooner. The block that a write ends in is written again by the next one, with the same bytes in front.
 
-/// What direct writes are multiples of, in memory and on disk: enough for every disk there is.
-pub(in super::super) const BLOCK_BYTES: usize = 4096;
+use super::super::files::BLOCK_BYTES;
 
 /// The block that the next write goes on in.
 pub(super) struct Blocks {

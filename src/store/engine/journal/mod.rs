@@ -35,7 +35,6 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-pub(super) use self::blocks::BLOCK_BYTES;
 use self::blocks::Blocks;
 pub(super) use self::copies::Copies;
 use self::record::{ALIGNMENT, END_BYTES, MARK_BYTES, Next, Seed};
@@ -43,7 +42,7 @@ use self::segment::{HEAD_BYTES, Head, Slot};
 pub(super) use self::sound::{Found, sound_groups};
 use super::directory::failed;
 use super::disk::Disk;
-use super::files::Files;
+use super::files::{BLOCK_BYTES, Files};
 use super::state::{Ended, State};
 use crate::store::StoreError;
 

@@ -9,8 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::super::directory::failed;
-use super::super::files::Files;
-use super::blocks::BLOCK_BYTES;
+use super::super::files::{BLOCK_BYTES, Files};
 use super::record::Seed;
 use crate::store::StoreError;
 
