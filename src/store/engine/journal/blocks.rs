@@ -7,7 +7,7 @@ use super::super::files::BLOCK_BYTES;
 pub(super) struct Blocks {
     /// What is written of it.
     begun: Vec<u8>,
-    /// A write, from where a block may begin in memory.
+    /// Room for a write, behind what it takes to get to where a block may begin in memory.
     buffer: Vec<u8>,
 }
 
@@ -24,17 +24,20 @@ impl Blocks {
         let start = offset - self.begun.len();
         let wanted = offset + bytes.len();
         let end = wanted.next_multiple_of(BLOCK_BYTES).min(length).max(wanted);
-        let buffer = &mut self.buffer;
-        buffer.clear();
-        buffer.reserve(end - start + BLOCK_BYTES);
-        let before = buffer.as_ptr().addr().wrapping_neg() % BLOCK_BYTES;
-        buffer.resize(before, 0);
-        buffer.extend_from_slice(&self.begun);
-        buffer.extend_from_slice(bytes);
+        let needed = end - start + BLOCK_BYTES;
+        if self.buffer.len() < needed {
+            self.buffer = vec![0; needed.next_power_of_two()];
+        }
+        let before = self.buffer.as_ptr().addr().wrapping_neg() % BLOCK_BYTES;
+        let blocks = &mut self.buffer[before..before + end - start];
+        let (written, rest) = blocks.split_at_mut(wanted - start);
+        let (begun, new) = written.split_at_mut(self.begun.len());
+        begun.copy_from_slice(&self.begun);
+        new.copy_from_slice(bytes);
+        rest.fill(0);
         self.begun.clear();
-        self.begun.extend_from_slice(&buffer[buffer.len() - wanted % BLOCK_BYTES..]);
-        buffer.resize(before + end - start, 0);
-        (start, &buffer[before..])
+        self.begun.extend_from_slice(&written[written.len() - wanted % BLOCK_BYTES..]);
+        (start, blocks)
     }
 }
 
