@@ -5,8 +5,8 @@ use super::objects::Object;
 use super::{At, State, User, UserKey};
 use crate::ids::{Position, SendId};
 
-/// The whole row is in every so manieth of a user's groups. When a group is damaged, salvaging lacks no more than that of what
-/// changed in it.
+/// Of so many groups of a user one has the whole row: behind a damaged group, salvaging goes on from a row that is right after
+/// fewer than that.
 const WHOLE_EVERY: u8 = 16;
 
 /// A user whose numbers change, and nothing else.
