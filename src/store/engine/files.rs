@@ -11,6 +11,11 @@ use rustix::fs::{Advice, FlockOperation};
 /// What direct writes are multiples of, in memory and on disk: enough for every disk there is.
 pub(super) const BLOCK_BYTES: usize = 4096;
 
+/// Where the first block begins in memory.
+pub(super) fn block_start(room: &[u8]) -> usize {
+    room.as_ptr().addr().wrapping_neg() % BLOCK_BYTES
+}
+
 /// The file system.
 pub(super) trait Files: Send + Sync {
     /// Makes a directory that only its owner may enter, and its parents, where they are missing.
@@ -92,7 +97,7 @@ impl Files for SystemFiles {
         let file = OpenOptions::new().read(true).write(true).custom_flags(flags).open(path)?;
         // Some file systems say no only now.
         let mut room = vec![0; 2 * BLOCK_BYTES];
-        let start = room.as_ptr().addr().wrapping_neg() % BLOCK_BYTES;
+        let start = block_start(&room);
         file.read_exact_at(&mut room[start..start + BLOCK_BYTES], 0)?;
         Ok(file)
     }

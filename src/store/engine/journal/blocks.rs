@@ -1,7 +1,7 @@
-//! Whole blocks around what is written: only such go to the disk past the system's cache, which takes a third less processor
-//! time and comes back sooner. The block that a write ends in is written again by the next one, with the same bytes in front.
+//! Whole blocks around what is written: only such go to the disk past the system's cache, which takes less processor time
+//! and comes back sooner. The block that a write ends in is written again by the next one, with the same bytes in front.
 
-use super::super::files::BLOCK_BYTES;
+use super::super::files::{BLOCK_BYTES, block_start};
 
 /// The block that the next write goes on in.
 pub(super) struct Blocks {
@@ -28,7 +28,7 @@ impl Blocks {
         if self.buffer.len() < needed {
             self.buffer = vec![0; needed.next_power_of_two()];
         }
-        let before = self.buffer.as_ptr().addr().wrapping_neg() % BLOCK_BYTES;
+        let before = block_start(&self.buffer);
         let blocks = &mut self.buffer[before..before + end - start];
         let (written, rest) = blocks.split_at_mut(wanted - start);
         let (begun, new) = written.split_at_mut(self.begun.len());
