@@ -1,5 +1,5 @@
 //! What changes with every message are a user's numbers. As long as its segment has the whole row already, a group says them
-//! alone: the rest is most of the row, and would be most of the journal.
+//! alone: names, keys and codes are not written again and again.
 
 use super::objects::Object;
 use super::{At, State, User, UserKey};
