@@ -28,7 +28,7 @@ use self::queue::{Gate, Hands, Queue, Terms, Way};
 use super::Around;
 use super::journal::{Journal, Room};
 use super::sequencer;
-use super::state::{At, State};
+use super::state::{At, Group, State};
 use crate::store::{Batch, Committed, Completion, Health, Operation, Outcome, StoreError};
 use crate::sync::MutexGuard;
 
@@ -282,6 +282,7 @@ impl Shared {
 impl Core {
     fn decide(&mut self, batch: &Batch) -> Result<Committed, StoreError> {
         let decided = sequencer::decide(&mut self.state, batch);
+        self.state.note_changes();
         self.state.evict();
         decided.map_err(|failure| {
             if failure.half_done {
@@ -318,7 +319,7 @@ impl Drop for Ended {
 
 fn run(journal: Journal, ended: &Ended) {
     let shared = &*ended.shared;
-    let mut thread = Thread { shared, journal, around: ended.around };
+    let mut thread = Thread { shared, journal, group: Group::default(), around: ended.around };
     shared.queue.run(&mut thread);
     if shared.core().failure.is_none() {
         thread.journal.close();
@@ -336,31 +337,29 @@ fn is_lazy(state: &State, committed: &Committed) -> bool {
 struct Thread<'a> {
     shared: &'a Shared,
     journal: Journal,
+    /// The memory of the last one.
+    group: Group,
     around: Option<Around>,
 }
 
 impl Hands<Commits> for Thread<'_> {
     fn make_durable(&mut self, mut core: MutexGuard<'_, Core>) -> Option<StoreError> {
-        let Thread { shared, journal, .. } = self;
+        let Thread { shared, journal, group, .. } = self;
         // Without changes every answer rests on groups that are durable already.
         if !core.state.has_changes() {
             return None;
         }
-        let segment = journal.number();
-        core.state.write_group(segment, journal.record());
-        let group = core.state.group_number();
-        let place = journal.place(core.state.changed_in_segment());
-        if place != segment {
-            // What was said short goes on from what that segment has.
-            core.state.write_group(place, journal.record());
-        }
-        let ended = core.state.end_group(place);
+        let number = core.state.group_number();
+        let bytes = core.state.end_group();
+        let place = journal.place(bytes, core.state.changed_in_segment());
+        let ended = core.state.take_group(place, group);
         drop(core);
+        group.write(journal.record());
         if let Err(error) = journal.append(ended) {
             shared.cannot_write(&error);
             return Some(error);
         }
-        shared.queue.set_durable(group);
+        shared.queue.set_durable(number);
         if journal.is_tight() {
             shared.set_gate(journal.room());
         }
@@ -389,12 +388,12 @@ impl Hands<Commits> for Thread<'_> {
     }
 
     fn end_segment(&mut self, mut core: MutexGuard<'_, Core>, wanted: Vec<SyncSender<Result<u64, StoreError>>>) {
-        let Thread { shared, journal, .. } = self;
+        let Thread { shared, journal, group, .. } = self;
         let ended = match &core.failure {
             Some(failure) => Err(failure.clone()),
             None => {
                 let number = journal.number();
-                let ended = core.state.end_group(number + 1).unwrap_or_default();
+                let ended = core.state.take_group(number + 1, group).unwrap_or_default();
                 drop(core);
                 journal.end_segment(ended).map(|()| number).inspect_err(|error| shared.cannot_write(error))
             }

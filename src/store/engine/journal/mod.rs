@@ -227,12 +227,13 @@ impl Journal {
         &mut self.buffer
     }
 
-    /// The segment that the record will be in, when so many objects have changed in the active one.
-    pub(super) fn place(&mut self, changed: usize) -> u64 {
+    /// The segment that a record goes to whose payload has `bytes` at most, when so many objects have changed in the active
+    /// one.
+    pub(super) fn place(&mut self, bytes: usize, changed: usize) -> u64 {
         self.active.changed = changed;
         // Without a slot it is not ended early: one would have to be made.
         let ends_early = self.next.is_some() && changed >= self.most_objects();
-        self.active.seed.number + u64::from(ends_early || !self.fits())
+        self.active.seed.number + u64::from(ends_early || !self.fits(bytes))
     }
 
     /// Objects that may change in a segment.
@@ -240,8 +241,8 @@ impl Journal {
         (self.config.segment_bytes() / OBJECT_BYTES).max(LEAST_OBJECTS)
     }
 
-    fn fits(&self) -> bool {
-        self.active.offset + record::length(&self.buffer) + TRAILER_BYTES <= self.active.slot.length
+    fn fits(&self, bytes: usize) -> bool {
+        self.active.offset + record::length(bytes) + TRAILER_BYTES <= self.active.slot.length
     }
 
     /// Puts the record on stable storage. `ended`: what there is to spill of the segment before, when its place is a new one.
@@ -253,7 +254,8 @@ impl Journal {
             return Err(StoreError::Io("a group is above 4 GiB".into()));
         }
         if let Some(ended) = ended {
-            self.rotate(HEAD_BYTES + record::length(&self.buffer) + TRAILER_BYTES, ended)?;
+            let payload = self.buffer.len() - record::HEADER_BYTES;
+            self.rotate(HEAD_BYTES + record::length(payload) + TRAILER_BYTES, ended)?;
         }
         let active = &mut self.active;
         record::finish_group(&mut self.buffer, active.seed, active.offset);

@@ -64,9 +64,9 @@ pub(super) fn begin(out: &mut Vec<u8>) {
     out.extend_from_slice(&[0; HEADER_BYTES]);
 }
 
-/// How many bytes the record in `out` will take.
-pub(super) fn length(out: &[u8]) -> usize {
-    out.len().next_multiple_of(ALIGNMENT)
+/// How many bytes a record takes whose payload has so many.
+pub(super) fn length(payload: usize) -> usize {
+    (HEADER_BYTES + payload).next_multiple_of(ALIGNMENT)
 }
 
 /// Makes `out` the record of a group, which is to lie at `offset`. Its payload is below 4 GiB.
@@ -131,9 +131,8 @@ mod tests {
         let mut record = Vec::new();
         begin(&mut record);
         record.extend_from_slice(&PAYLOAD);
-        let length = length(&record);
         finish_group(&mut record, SEED, offset);
-        assert_eq!(record.len(), length);
+        assert_eq!(record.len(), length(PAYLOAD.len()));
         bytes.extend(record);
         bytes
     }

@@ -1,6 +1,6 @@
 //! A conversation of two.
 
-use super::{Reader, Record, put_number};
+use super::{NUMBER_BYTES, Reader, Record, put_number};
 use crate::ids::{Seq, UserId};
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -21,6 +21,9 @@ pub(in super::super) struct Marks {
 }
 
 impl ConversationRow {
+    /// A row takes no more bytes than this.
+    pub(in super::super) const MOST_BYTES: usize = 9 * NUMBER_BYTES;
+
     /// Whose turn in `members` and `marks` this user has; `None` for who is not a member.
     pub(in super::super) fn index(&self, user: UserId) -> Option<usize> {
         self.members.iter().position(|member| *member == user)

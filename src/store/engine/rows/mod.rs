@@ -27,6 +27,9 @@ use crate::store::StoreError;
 
 const CRC_BYTES: usize = 4;
 
+/// Bytes of a number at most.
+const NUMBER_BYTES: usize = 10;
+
 /// One kind of row.
 pub(super) trait Record: Sized {
     fn write(&self, out: &mut Vec<u8>);

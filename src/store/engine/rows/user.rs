@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use super::{Reader, Record, put_bytes, put_number};
+use super::{NUMBER_BYTES, Reader, Record, put_bytes, put_number};
 use crate::ids::{DeviceId, Position, SendId};
 
 /// In this order in memory: the numbers that every message moves lie together.
@@ -63,19 +63,6 @@ impl UserRow {
         [self.head.0, self.confirmed.0, self.trimmed.0, self.expired.0, self.messages]
     }
 
-    /// Writes what [`UserMoves`] reads.
-    pub(in super::super) fn write_moves(&self, out: &mut Vec<u8>) {
-        for number in self.numbers() {
-            put_number(out, number);
-        }
-        put_number(out, self.devices.len() as u64);
-        for device in &self.devices {
-            for number in [device.id.0, device.cursor.0, device.seen, device.highest.0] {
-                put_number(out, number);
-            }
-        }
-    }
-
     /// Takes the numbers; `false` when those of its devices are of others than it has: what both have is taken.
     pub(in super::super) fn take_moves(&mut self, moves: UserMoves) -> bool {
         let [head, confirmed, trimmed, expired, messages] = moves.numbers;
@@ -93,7 +80,30 @@ impl UserRow {
 }
 
 impl UserMoves {
-    pub(in super::super) fn read(from: &mut Reader) -> Option<Self> {
+    pub(in super::super) fn of(row: &UserRow) -> Self {
+        UserMoves { numbers: row.numbers(), devices: row.devices.iter().map(DeviceMoves::of).collect() }
+    }
+
+    /// It takes no more bytes than this.
+    pub(in super::super) fn most_bytes(&self) -> usize {
+        NUMBER_BYTES * (self.numbers.len() + 1 + 4 * self.devices.len())
+    }
+}
+
+impl Record for UserMoves {
+    fn write(&self, out: &mut Vec<u8>) {
+        for number in self.numbers {
+            put_number(out, number);
+        }
+        put_number(out, self.devices.len() as u64);
+        for device in &self.devices {
+            for number in [device.id.0, device.cursor.0, device.seen, device.highest.0] {
+                put_number(out, number);
+            }
+        }
+    }
+
+    fn read(from: &mut Reader) -> Option<Self> {
         let mut numbers = [0; 5];
         for number in &mut numbers {
             *number = from.number()?;
@@ -104,6 +114,10 @@ impl UserMoves {
 }
 
 impl DeviceMoves {
+    fn of(device: &DeviceRow) -> Self {
+        DeviceMoves { id: device.id, cursor: device.cursor, seen: device.seen, highest: device.highest }
+    }
+
     fn read(from: &mut Reader) -> Option<Self> {
         Some(DeviceMoves {
             id: DeviceId(from.number()?),
@@ -206,8 +220,9 @@ mod tests {
     }
 
     fn moves_of(row: &UserRow) -> UserMoves {
-        let mut bytes = Vec::new();
-        row.write_moves(&mut bytes);
+        let (moves, mut bytes) = (UserMoves::of(row), Vec::new());
+        moves.write(&mut bytes);
+        assert!(bytes.len() <= moves.most_bytes());
         let mut from = Reader(Bytes::from(bytes));
         let moves = UserMoves::read(&mut from).expect("what was written");
         assert!(from.is_empty());

@@ -12,7 +12,7 @@ use super::super::cold;
 use super::super::rows::{
     AnswerRow, AppRow, Body, Content, ConversationRow, Entry, Reader, Record, UserMoves, UserRow, put_number,
 };
-use super::{At, Changed, Ended, State, User, UserKey};
+use super::{At, Ended, Group, State, User, UserKey};
 use crate::ids::{AppId, ConversationId, DeviceId, UserId};
 use crate::store::StoreError;
 
@@ -24,6 +24,21 @@ const CONVERSATION: u8 = 4;
 const ENTRY: u8 = 5;
 const ANSWER: u8 = 6;
 const USER_MOVED: u8 = 7;
+
+pub(super) fn put_app(out: &mut Vec<u8>, app: AppId, row: &AppRow) {
+    out.push(APP);
+    put_number(out, u64::from(app.0));
+    row.write(out);
+}
+
+pub(super) fn put_user(out: &mut Vec<u8>, (app, id): UserKey, user: &User) {
+    if user.gone {
+        put_key(out, USER_GONE, app, id.0);
+    } else {
+        put_key(out, USER, app, id.0);
+        user.row.write(out);
+    }
+}
 
 pub(super) fn put_entry(out: &mut Vec<u8>, (app, user): UserKey, entry: &Entry) {
     put_key(out, ENTRY, app, user.0);
@@ -42,76 +57,30 @@ fn put_key(out: &mut Vec<u8>, kind: u8, app: AppId, number: u64) {
     put_number(out, number);
 }
 
-/// Taking the group.
-impl State {
-    /// Whether the group has changes.
-    pub(in super::super) fn has_changes(&self) -> bool {
-        let group = &self.group;
-        !group.events.is_empty() || !group.users.is_empty() || !group.conversations.is_empty() || !group.apps.is_empty()
+/// Bytes of a key at most.
+const KEY_BYTES: usize = 1 + 5 + 10;
+
+impl Group {
+    /// Appends its changes to `out`.
+    pub(in super::super) fn write(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.whole);
+        for image in self.users.iter().filter(|image| !image.whole) {
+            put_key(out, USER_MOVED, image.key.0, image.key.1.0);
+            image.moves.write(out);
+        }
+        for image in &self.conversations {
+            put_key(out, CONVERSATION, image.key.0, image.key.1.0);
+            image.row.write(out);
+        }
+        out.extend_from_slice(&self.events);
     }
 
-    /// Appends the group's changes to `out`, for `segment`.
-    pub(in super::super) fn write_group(&self, segment: u64, out: &mut Vec<u8>) {
-        for app in &self.group.apps {
-            out.push(APP);
-            put_number(out, u64::from(app.0));
-            if let Some(app) = self.apps.get(app) {
-                app.row.write(out);
-            }
-        }
-        for &at in &self.group.users {
-            let object = &self.users[at];
-            let (app, user) = object.key;
-            if object.value.gone {
-                put_key(out, USER_GONE, app, user.0);
-            } else if object.is_said_whole(segment) {
-                put_key(out, USER, app, user.0);
-                object.value.row.write(out);
-            } else {
-                put_key(out, USER_MOVED, app, user.0);
-                object.value.row.write_moves(out);
-            }
-        }
-        for &at in &self.group.conversations {
-            let object = &self.conversations[at];
-            put_key(out, CONVERSATION, object.key.0, object.key.1.0);
-            object.value.row.write(out);
-        }
-        out.extend_from_slice(&self.group.events);
-    }
-
-    /// Objects that changed in the segment of the last group, without the group that is being made.
-    pub(in super::super) fn changed_in_segment(&self) -> usize {
-        self.changed.len()
-    }
-
-    /// The group's changes go to this segment; the next group begins. When it is a new segment, what changed in the one
-    /// before is given back.
-    pub(in super::super) fn end_group(&mut self, segment: u64) -> Option<Ended> {
-        let ended = (segment != self.segment).then(|| self.end_segment());
-        self.segment = segment;
-        for id in self.group.apps.drain(..) {
-            if let Some(app) = self.apps.get_mut(&id)
-                && std::mem::replace(&mut app.segment, segment) != segment
-            {
-                self.changed.push(Changed::App(id));
-            }
-        }
-        for at in self.group.users.drain(..) {
-            let object = &mut self.users[at];
-            if object.was_said(segment) {
-                self.changed.push(Changed::User(object.key.0, object.key.1));
-            }
-        }
-        for at in self.group.conversations.drain(..) {
-            let object = &mut self.conversations[at];
-            if std::mem::replace(&mut object.segment, segment) != segment {
-                self.changed.push(Changed::Conversation(object.key.0, object.key.1));
-            }
-        }
-        self.group.events.clear();
-        self.group.number += 1;
-        ended
+    /// What `write` appends has no more bytes.
+    pub(super) fn most_bytes(&self) -> usize {
+        let short = self.users.iter().filter(|image| !image.whole);
+        let users: usize = short.map(|image| KEY_BYTES + image.moves.most_bytes()).sum();
+        let conversations = self.conversations.len() * (KEY_BYTES + ConversationRow::MOST_BYTES);
+        self.whole.len() + users + conversations + self.events.len()
     }
 }
 
@@ -151,8 +120,8 @@ impl State {
             let Some(change) = Change::read(&mut from) else { return Ok(None) };
             self.apply(change, &mut lacking)?;
         }
-        let segment = self.segment;
-        self.end_group(segment);
+        self.note_changes();
+        self.take_group(self.segment, &mut Group::default());
         Ok(Some(lacking))
     }
 

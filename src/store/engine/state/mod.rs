@@ -2,12 +2,13 @@
 //!
 //! The state is ahead of the disk: it has every change that was decided, and the journal makes them durable a group at a
 //! time. Changes go into the group as they are made: what is new (entries, answers) at once, what changes again and again
-//! (apps, users, conversations) as one image each when the group is taken.
+//! (apps, users, conversations) as one image each, made anew after each batch.
 //!
 //! # Layout
-//! - this file: finding and loading, the group
+//! - this file: finding and loading
 //! - `objects`: objects under their keys
 //! - `user`: a user in memory; `newest`: its newest receipts
+//! - `group`: what was decided, on its way to the journal
 //! - `change`: what a group is made of, as bytes; replay
 //! - `spill`: what goes to sled when a segment is full
 //! - `moving`: what of a user changes with every message
@@ -16,6 +17,7 @@
 
 mod change;
 mod evict;
+mod group;
 mod moving;
 mod newest;
 mod objects;
@@ -25,11 +27,14 @@ mod user;
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::mem;
 use std::ops::ControlFlow;
 use std::sync::{Arc, Weak};
 
 use rustc_hash::FxHashMap;
 
+pub(super) use self::group::Group;
+use self::group::Touched;
 pub(super) use self::newest::ReceiptKey;
 pub(super) use self::objects::At;
 use self::objects::{Object, Objects};
@@ -56,6 +61,8 @@ pub(super) struct State {
     conversations: Objects<ConversationKey, Conversation>,
     directs: FxHashMap<(AppId, UserId, UserId), ConversationId>,
     group: Group,
+    /// What the batch has changed that is being decided.
+    touched: Touched,
     /// The segment that the last group went to.
     segment: u64,
     /// Objects with changes in that segment.
@@ -109,16 +116,6 @@ pub(super) enum Changed {
     Conversation(AppId, ConversationId),
 }
 
-/// What has been decided and not been taken to the journal.
-struct Group {
-    number: u64,
-    /// What is new, encoded.
-    events: Vec<u8>,
-    apps: Vec<AppId>,
-    users: Vec<At>,
-    conversations: Vec<At>,
-}
-
 impl State {
     /// Reads the apps.
     ///
@@ -131,15 +128,14 @@ impl State {
             let id = keys::app_of(&key).ok_or_else(|| corrupt(&key))?;
             apps.insert(id, AppState { row, ..AppState::default() });
         }
-        let group =
-            Group { number: 1, events: Vec::new(), apps: Vec::new(), users: Vec::new(), conversations: Vec::new() };
         Ok(State {
             disk: Arc::downgrade(disk),
             apps,
             users: Objects::default(),
             conversations: Objects::default(),
             directs: FxHashMap::default(),
-            group,
+            group: Group::numbered(1),
+            touched: Touched::default(),
             segment: 0,
             changed: Vec::new(),
             evictable: VecDeque::new(),
@@ -159,11 +155,6 @@ impl State {
     /// [`StoreError::Closed`].
     pub(super) fn disk(&self) -> Result<Arc<Disk>, StoreError> {
         self.disk.upgrade().ok_or(StoreError::Closed)
-    }
-
-    /// The group that changes go to now.
-    pub(super) fn group_number(&self) -> u64 {
-        self.group.number
     }
 
     /// The last group that changed a user.
@@ -265,13 +256,12 @@ impl State {
         user
     }
 
-    /// A user that is in the group.
+    /// A user that the batch changes.
     fn touched(&mut self, at: At) -> &mut User {
         let object = &mut self.users[at];
         self.changes += 1;
-        if object.group != self.group.number {
-            object.group = self.group.number;
-            self.group.users.push(at);
+        if !mem::replace(&mut object.touched, true) {
+            self.touched.users.push(at);
         }
         &mut object.value
     }
@@ -440,9 +430,8 @@ impl State {
     pub(super) fn conversation_mut(&mut self, at: At) -> &mut ConversationRow {
         let object = &mut self.conversations[at];
         self.changes += 1;
-        if object.group != self.group.number {
-            object.group = self.group.number;
-            self.group.conversations.push(at);
+        if !mem::replace(&mut object.touched, true) {
+            self.touched.conversations.push(at);
         }
         &mut object.value.row
     }

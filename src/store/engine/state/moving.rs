@@ -1,13 +1,8 @@
 //! What changes with every message are a user's numbers. As long as its segment has the whole row already, a group says them
 //! alone: names, keys and codes are not written again and again.
 
-use super::objects::Object;
-use super::{At, State, User, UserKey};
+use super::{At, State, User};
 use crate::ids::{Position, SendId};
-
-/// Of so many groups of a user one has the whole row: behind a damaged group, salvaging goes on from a row that is right after
-/// fewer than that.
-const WHOLE_EVERY: u8 = 16;
 
 /// A user whose numbers change, and nothing else.
 pub(in super::super) struct Moving<'a>(&'a mut User);
@@ -65,19 +60,5 @@ impl Moving<'_> {
     fn lose(&mut self, messages: u64) {
         self.0.row.messages = self.0.row.messages.saturating_sub(messages);
         self.0.drop_dead();
-    }
-}
-
-impl Object<UserKey, User> {
-    /// Whether a group that goes to `segment` must have the whole row.
-    pub(super) fn is_said_whole(&self, segment: u64) -> bool {
-        self.segment != segment || self.value.reshaped || self.value.moved >= WHOLE_EVERY - 1
-    }
-
-    /// The group has gone to `segment`; returns whether it is the first there that changed this user.
-    pub(super) fn was_said(&mut self, segment: u64) -> bool {
-        self.value.moved = if self.is_said_whole(segment) { 0 } else { self.value.moved + 1 };
-        self.value.reshaped = false;
-        std::mem::replace(&mut self.segment, segment) != segment
     }
 }

@@ -23,6 +23,10 @@ pub(in super::super) struct Object<K, T> {
     pub group: u64,
     /// The newest segment that has a change of it which sled may not have; 0 when sled has all of it.
     pub segment: u64,
+    /// The number of its image in that group.
+    pub image: u32,
+    /// Whether the batch has changed it that is being decided.
+    pub touched: bool,
     pub value: T,
 }
 
@@ -39,7 +43,7 @@ impl<K: Copy + Eq + Hash, T> Objects<K, T> {
 
     /// Adds an object whose key is free.
     pub(super) fn add(&mut self, key: K, value: T) -> At {
-        let at = At(self.slots.insert(Object { key, value, group: 0, segment: 0 }) as u32);
+        let at = At(self.slots.insert(Object { key, group: 0, segment: 0, image: 0, touched: false, value }) as u32);
         self.index.insert(key, at);
         at
     }

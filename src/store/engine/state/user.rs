@@ -69,7 +69,7 @@ impl User {
 
     /// What stays of one that was removed.
     pub(in super::super) fn gone() -> User {
-        User { gone: true, ..User::default() }
+        User { gone: true, reshaped: true, ..User::default() }
     }
 
     /// Sled has a row of a receipt.
