@@ -81,7 +81,22 @@ impl UserRow {
 
 impl UserMoves {
     pub(in super::super) fn of(row: &UserRow) -> Self {
-        UserMoves { numbers: row.numbers(), devices: row.devices.iter().map(DeviceMoves::of).collect() }
+        let devices = match &row.devices[..] {
+            [only] => SmallVec::from_buf([DeviceMoves::of(only)]),
+            devices => devices.iter().map(DeviceMoves::of).collect(),
+        };
+        UserMoves { numbers: row.numbers(), devices }
+    }
+
+    /// Makes them those of a row, whose user they are of.
+    #[inline]
+    pub(in super::super) fn take(&mut self, row: &UserRow) {
+        self.numbers = row.numbers();
+        match (&mut self.devices[..], &row.devices[..]) {
+            // Most users have one, and most groups change them more than once.
+            ([ours], [theirs]) => *ours = DeviceMoves::of(theirs),
+            _ => self.devices = row.devices.iter().map(DeviceMoves::of).collect(),
+        }
     }
 
     /// It takes no more bytes than this.

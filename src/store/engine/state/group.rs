@@ -97,22 +97,23 @@ impl State {
         for at in touched.users.drain(..) {
             let object = &mut users[at];
             object.touched = false;
-            let moves = UserMoves::of(&object.value.row);
+            let row = &object.value.row;
             let reshaped = mem::take(&mut object.value.reshaped);
             if object.group == group.number {
                 let image = &mut group.users[object.image as usize];
-                image.moves = moves;
-                image.whole |= reshaped;
+                image.moves.take(row);
+                if reshaped {
+                    image.whole = true;
+                    object.value.moved = 0;
+                }
             } else {
+                let moves = UserMoves::of(row);
                 object.group = group.number;
                 object.image = group.users.len() as u32;
                 let first = mem::replace(&mut object.segment, *segment) != *segment;
                 let whole = first || reshaped || object.value.moved >= WHOLE_EVERY - 1;
-                object.value.moved += 1;
+                object.value.moved = if whole { 0 } else { object.value.moved + 1 };
                 group.users.push(UserImage { at, key: object.key, moves, whole, first });
-            }
-            if group.users[object.image as usize].whole {
-                object.value.moved = 0;
             }
         }
         for at in touched.conversations.drain(..) {

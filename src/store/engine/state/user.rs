@@ -214,7 +214,12 @@ impl User {
         let kept = postrider_protocol::limits::KEPT_ANSWERS as u64;
         let newest = row.send_id().0;
         let is_old = |front: &HotAnswer| front.device == device && front.row.send_id().0 + kept <= newest;
-        if self.answers.front().is_some_and(is_old) {
+        let goes = match self.row.devices.len() {
+            // Each `send_id` has one answer. The oldest is out of every cache by now, and is not looked at.
+            1 => self.answers.len() as u64 >= kept,
+            _ => self.answers.front().is_some_and(is_old),
+        };
+        if goes {
             self.answers.pop_front();
         }
         self.answers.push_back(HotAnswer { device, row, group });
