@@ -156,6 +156,14 @@ impl User {
             self.hot.retain(|hot| !hot.dead);
             self.dead = 0;
         }
+        self.begin_again();
+    }
+
+    /// An empty inbox begins where it began: what is in it for moments lies in the same memory each time.
+    fn begin_again(&mut self) {
+        if self.hot.is_empty() {
+            self.hot.clear();
+        }
     }
 
     /// Forgets what `trimmed` and `expired` say is dead.
@@ -171,6 +179,7 @@ impl User {
                 self.forget(receipt.key(), front.entry.position);
             }
         }
+        self.begin_again();
         if expired > trimmed {
             let mut buried = 0;
             for hot in self.hot.iter_mut().take_while(|hot| hot.entry.position <= expired) {
