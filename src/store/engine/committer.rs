@@ -350,8 +350,7 @@ impl Hands<Commits> for Thread<'_> {
             return None;
         }
         let number = core.state.group_number();
-        let bytes = core.state.end_group();
-        let place = journal.place(bytes, core.state.changed_in_segment());
+        let place = journal.place(core.state.group_bytes(), core.state.changed_in_segment());
         let ended = core.state.take_group(place, group);
         drop(core);
         group.write(journal.record());

@@ -1,8 +1,8 @@
 //! What a group is made of, as bytes, and how it is replayed.
 //!
 //! A group is a sequence of changes, each of them absolute: an image of an object, or something new under its number.
-//! Images come first and say how things are after the whole group. The first image of an object in a segment is whole; later
-//! ones of a user may be of its numbers alone. Replaying the journal from any segment on, over rows that already have some of
+//! Images come first, whole rows before numbers, and say how things are after the whole group. A group that is the first of a
+//! segment to change a user has its whole row; later ones may have its numbers alone. Replaying the journal from any segment on, over rows that already have some of
 //! it, or more, ends in the same state: the last image of an object wins, and an entry that an image says is gone is not
 //! taken.
 
@@ -58,13 +58,13 @@ fn put_key(out: &mut Vec<u8>, kind: u8, app: AppId, number: u64) {
 }
 
 /// Bytes of a key at most.
-const KEY_BYTES: usize = 1 + 5 + 10;
+pub(super) const KEY_BYTES: usize = 1 + 5 + 10;
 
 impl Group {
     /// Appends its changes to `out`.
     pub(in super::super) fn write(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(&self.whole);
-        for image in self.users.iter().filter(|image| !image.whole) {
+        out.extend_from_slice(&self.rows);
+        for image in self.users.iter().filter(|image| !image.said) {
             put_key(out, USER_MOVED, image.key.0, image.key.1.0);
             image.moves.write(out);
         }
@@ -73,14 +73,6 @@ impl Group {
             image.row.write(out);
         }
         out.extend_from_slice(&self.events);
-    }
-
-    /// What `write` appends has no more bytes.
-    pub(super) fn most_bytes(&self) -> usize {
-        let short = self.users.iter().filter(|image| !image.whole);
-        let users: usize = short.map(|image| KEY_BYTES + image.moves.most_bytes()).sum();
-        let conversations = self.conversations.len() * (KEY_BYTES + ConversationRow::MOST_BYTES);
-        self.whole.len() + users + conversations + self.events.len()
     }
 }
 
@@ -98,12 +90,14 @@ impl State {
 
     /// The last group of a segment has gone to it.
     pub(in super::super) fn end_segment(&mut self) -> Ended {
+        self.changed_before = 0;
         Ended { changed: std::mem::take(&mut self.changed), last_group: self.group.number - 1 }
     }
 
     /// The last segment that was replayed is not at its end: this changed in it.
     pub(in super::super) fn reopen_segment(&mut self, ended: Ended) {
         self.changed = ended.changed;
+        self.changed_before = self.changed.len();
     }
 
     /// Applies a group of the segment that is being replayed. `None` when it is not made of changes to its last byte. Returns

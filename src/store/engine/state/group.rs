@@ -1,15 +1,14 @@
 //! The group: what was decided and has not been taken to the journal.
 //!
-//! Whoever decides leaves a copy of what changed in the group: images of fixed size, and new things in words. So the
-//! thread takes the group in no time and puts it into words while others decide; what it reads lies in a row, and not in
-//! the objects that they are at. Only rows with names in them are put into words when the group is taken: of each user one
-//! in sixteen, and the first in a segment.
+//! Whoever decides leaves in the group what it changed: new things and rows with names in words, numbers as images of fixed
+//! size, made anew after each batch. So the thread takes the group in no time and puts it into words while others decide;
+//! what it reads lies in a row, and not in the objects that they are at.
 
 use std::mem;
 
 use super::super::rows::{ConversationRow, UserMoves};
 use super::change;
-use super::{At, Changed, ConversationKey, Ended, State, UserKey};
+use super::{At, Changed, ConversationKey, Ended, State, User, UserKey};
 use crate::ids::AppId;
 
 /// Of so many groups of a user one has the whole row: behind a damaged group, salvaging goes on from a row that is right after
@@ -21,23 +20,26 @@ const WHOLE_EVERY: u8 = 16;
 pub(in super::super) struct Group {
     pub(super) number: u64,
     pub(super) apps: Vec<AppId>,
-    /// Whole rows of apps and users, in words.
-    pub(super) whole: Vec<u8>,
+    /// Whole rows of apps and users, in words: as they were when the group first changed them, or changed more of them than
+    /// numbers. The numbers come behind.
+    pub(super) rows: Vec<u8>,
     pub(super) users: Vec<UserImage>,
     pub(super) conversations: Vec<ConversationImage>,
     /// What is new, in words.
     pub(super) events: Vec<u8>,
+    /// What images take in words at most, in bytes.
+    images_bytes: usize,
 }
 
 /// How a user is after the last batch of the group that changed it.
 pub(super) struct UserImage {
-    pub at: At,
+    at: At,
     pub key: UserKey,
     pub moves: UserMoves,
-    /// Whether the group has its whole row instead.
-    pub whole: bool,
-    /// Whether the group is the first of its segment that changes it.
-    first: bool,
+    /// Whether the group has its whole row.
+    whole: bool,
+    /// Whether that row says all there is: that the user is gone, or the numbers as they are.
+    pub said: bool,
 }
 
 /// How a conversation is after the last batch of the group that changed it.
@@ -45,12 +47,12 @@ pub(super) struct ConversationImage {
     at: At,
     pub key: ConversationKey,
     pub row: ConversationRow,
-    first: bool,
 }
 
 /// What a batch has changed.
 #[derive(Default)]
 pub(super) struct Touched {
+    pub apps: Vec<AppId>,
     pub users: Vec<At>,
     pub conversations: Vec<At>,
 }
@@ -61,17 +63,18 @@ impl Group {
         Group { number, ..Group::default() }
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    fn is_empty(&self) -> bool {
         self.events.is_empty() && self.users.is_empty() && self.conversations.is_empty() && self.apps.is_empty()
     }
 
     /// Makes room for another one, in the same memory.
     fn clear(&mut self) {
         self.apps.clear();
-        self.whole.clear();
+        self.rows.clear();
         self.users.clear();
         self.conversations.clear();
         self.events.clear();
+        self.images_bytes = 0;
     }
 }
 
@@ -86,34 +89,55 @@ impl State {
         !self.group.is_empty()
     }
 
+    /// What the group takes in the journal, in bytes at most.
+    pub(in super::super) fn group_bytes(&self) -> usize {
+        let Group { rows, events, images_bytes, .. } = &self.group;
+        rows.len() + images_bytes + events.len()
+    }
+
     /// Objects that changed in the segment of the last group, without the group that is being made.
     pub(in super::super) fn changed_in_segment(&self) -> usize {
-        self.changed.len()
+        self.changed_before
     }
 
     /// Puts into the group how everything is that the batch has changed. To be called after each.
     pub(in super::super) fn note_changes(&mut self) {
-        let State { group, segment, touched, users, conversations, .. } = self;
+        let State { group, segment, touched, apps, users, conversations, changed, .. } = self;
+        for id in touched.apps.drain(..) {
+            let Some(app) = apps.get_mut(&id) else { continue };
+            app.touched = false;
+            change::put_app(&mut group.rows, id, &app.row);
+            if app.group != group.number {
+                app.group = group.number;
+                group.apps.push(id);
+                if mem::replace(&mut app.segment, *segment) != *segment {
+                    changed.push(Changed::App(id));
+                }
+            }
+        }
         for at in touched.users.drain(..) {
             let object = &mut users[at];
             object.touched = false;
-            let row = &object.value.row;
-            let reshaped = mem::take(&mut object.value.reshaped);
             if object.group == group.number {
                 let image = &mut group.users[object.image as usize];
-                image.moves.take(row);
-                if reshaped {
-                    image.whole = true;
-                    object.value.moved = 0;
-                }
+                group.images_bytes -= image.moves.most_bytes();
+                image.moves.take(&object.value.row);
+                image.said = false;
+                group.images_bytes += image.moves.most_bytes();
             } else {
-                let moves = UserMoves::of(row);
                 object.group = group.number;
                 object.image = group.users.len() as u32;
-                let first = mem::replace(&mut object.segment, *segment) != *segment;
-                let whole = first || reshaped || object.value.moved >= WHOLE_EVERY - 1;
-                object.value.moved = if whole { 0 } else { object.value.moved + 1 };
-                group.users.push(UserImage { at, key: object.key, moves, whole, first });
+                let moves = UserMoves::of(&object.value.row);
+                group.images_bytes += change::KEY_BYTES + moves.most_bytes();
+                group.users.push(UserImage { at, key: object.key, moves, whole: false, said: false });
+                object.value.moved += 1;
+                if mem::replace(&mut object.segment, *segment) != *segment {
+                    changed.push(Changed::User(object.key.0, object.key.1));
+                    object.value.reshaped = true;
+                }
+            }
+            if object.value.reshaped || object.value.moved >= WHOLE_EVERY {
+                group.users[object.image as usize].say_whole(&mut group.rows, &mut object.value);
             }
         }
         for at in touched.conversations.drain(..) {
@@ -125,66 +149,59 @@ impl State {
             } else {
                 object.group = group.number;
                 object.image = group.conversations.len() as u32;
-                let first = mem::replace(&mut object.segment, *segment) != *segment;
-                group.conversations.push(ConversationImage { at, key: object.key, row, first });
+                group.images_bytes += change::KEY_BYTES + ConversationRow::MOST_BYTES;
+                group.conversations.push(ConversationImage { at, key: object.key, row });
+                if mem::replace(&mut object.segment, *segment) != *segment {
+                    changed.push(Changed::Conversation(object.key.0, object.key.1));
+                }
             }
         }
     }
 
-    /// Ends the group: puts its whole rows into words. Returns how many bytes it takes at most.
-    pub(in super::super) fn end_group(&mut self) -> usize {
-        self.note_changes();
-        let mut whole = mem::take(&mut self.group.whole);
-        whole.clear();
-        for id in &self.group.apps {
-            if let Some(app) = self.apps.get(id) {
-                change::put_app(&mut whole, *id, &app.row);
-            }
-        }
-        for image in self.group.users.iter().filter(|image| image.whole) {
-            change::put_user(&mut whole, image.key, &self.users[image.at].value);
-        }
-        self.group.whole = whole;
-        self.group.most_bytes()
-    }
-
-    /// Takes the group that was ended, which goes to `segment`; the next begins in what memory `taken` has. When it is a new
-    /// segment, what changed in the one before is given back.
+    /// Takes the group, which goes to `segment`; the next begins in what memory `taken` has. When it is a new segment, what
+    /// changed in the one before is given back.
     pub(in super::super) fn take_group(&mut self, segment: u64, taken: &mut Group) -> Option<Ended> {
         let ended = (segment != self.segment).then(|| self.enter_segment(segment));
-        for id in &self.group.apps {
-            if let Some(app) = self.apps.get_mut(id)
-                && mem::replace(&mut app.segment, segment) != segment
-            {
-                self.changed.push(Changed::App(*id));
-            }
-        }
-        let users = self.group.users.iter().filter(|image| image.first);
-        self.changed.extend(users.map(|image| Changed::User(image.key.0, image.key.1)));
-        let conversations = self.group.conversations.iter().filter(|image| image.first);
-        self.changed.extend(conversations.map(|image| Changed::Conversation(image.key.0, image.key.1)));
-
         taken.clear();
         taken.number = self.group.number + 1;
         mem::swap(taken, &mut self.group);
+        self.changed_before = self.changed.len();
         ended
     }
 
     /// The group begins a segment: what was to be said short, and go on from what the last one has, is said whole.
     fn enter_segment(&mut self, segment: u64) -> Ended {
+        self.changed.truncate(self.changed_before);
         let ended = self.end_segment();
         self.segment = segment;
-        for image in &mut self.group.users {
-            (image.whole, image.first) = (true, true);
-            let object = &mut self.users[image.at];
+        let State { group, apps, users, conversations, changed, .. } = self;
+        for id in &group.apps {
+            if let Some(app) = apps.get_mut(id) {
+                app.segment = segment;
+                changed.push(Changed::App(*id));
+            }
+        }
+        for image in &mut group.users {
+            let object = &mut users[image.at];
             object.segment = segment;
-            object.value.moved = 0;
+            changed.push(Changed::User(image.key.0, image.key.1));
+            if !image.whole {
+                image.say_whole(&mut group.rows, &mut object.value);
+            }
         }
-        for image in &mut self.group.conversations {
-            image.first = true;
-            self.conversations[image.at].segment = segment;
+        for image in &group.conversations {
+            conversations[image.at].segment = segment;
+            changed.push(Changed::Conversation(image.key.0, image.key.1));
         }
-        self.end_group();
         ended
+    }
+}
+
+impl UserImage {
+    /// Puts the whole row into words, as it is now.
+    fn say_whole(&mut self, rows: &mut Vec<u8>, user: &mut User) {
+        change::put_user(rows, self.key, user);
+        (user.reshaped, user.moved) = (false, 0);
+        (self.whole, self.said) = (true, true);
     }
 }

@@ -65,8 +65,10 @@ pub(super) struct State {
     touched: Touched,
     /// The segment that the last group went to.
     segment: u64,
-    /// Objects with changes in that segment.
+    /// Objects with changes in that segment, or in the group.
     changed: Vec<Changed>,
+    /// How many of those had changes before the group.
+    changed_before: usize,
     evictable: VecDeque<Changed>,
     /// Objects that were read from sled since it was last looked what can be forgotten.
     loaded: usize,
@@ -86,6 +88,8 @@ pub(super) struct AppState {
     pub row: AppRow,
     group: u64,
     segment: u64,
+    /// Whether the batch has changed it that is being decided.
+    touched: bool,
     /// Users in memory, by name.
     names: HashMap<Arc<str>, UserId>,
     /// Names and numbers that sled may not have yet, in order.
@@ -138,6 +142,7 @@ impl State {
             touched: Touched::default(),
             segment: 0,
             changed: Vec::new(),
+            changed_before: 0,
             evictable: VecDeque::new(),
             loaded: 0,
             replayed: false,
@@ -193,9 +198,8 @@ impl State {
     pub(super) fn app_mut(&mut self, id: AppId) -> Option<&mut AppRow> {
         let app = self.apps.get_mut(&id)?;
         self.changes += 1;
-        if app.group != self.group.number {
-            app.group = self.group.number;
-            self.group.apps.push(id);
+        if !mem::replace(&mut app.touched, true) {
+            self.touched.apps.push(id);
         }
         Some(&mut app.row)
     }
