@@ -22,7 +22,6 @@ pub(in super::super) struct User {
     pub reshaped: bool,
     /// Groups since the last one that had its whole row.
     pub moved: u8,
-    pub row: UserRow,
     /// Entries that may not be in sled, in the order of their positions.
     hot: VecDeque<HotEntry>,
     /// Answers that may not be in sled, oldest first.
@@ -32,10 +31,11 @@ pub(in super::super) struct User {
     dead: usize,
     /// Sled has entries up to here; 0 when it has none.
     pub cold: Position,
-    /// Another one whenever something of it has got from memory to sled alone.
-    pub stamp: u64,
     /// Sled has none up to here any more.
     pub cleared: Position,
+    pub row: UserRow,
+    /// Another one whenever something of it has got from memory to sled alone.
+    pub stamp: u64,
     /// Rows of receipts that sled still has and that are gone.
     pub forgotten: Vec<ReceiptKey>,
     /// Devices that were removed while sled may have answers of theirs.
