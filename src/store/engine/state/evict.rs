@@ -1,6 +1,6 @@
 //! Memory is bounded: what sled has all of is forgotten when there is too much, oldest first.
 
-use super::{Changed, State};
+use super::{Changed, State, hash_of_pair};
 
 /// What an object takes in memory, in bytes, roughly.
 const USER_BYTES: usize = 700;
@@ -33,10 +33,8 @@ impl State {
         if object.segment != 0 || object.group == self.group.number || !object.value.is_cool() {
             return;
         }
-        if let Some(user) = self.users.remove((app, id))
-            && let Some(app) = self.apps.get_mut(&app)
-        {
-            app.names.remove(&user.row.name);
+        if let Some(user) = self.users.remove((app, id)) {
+            self.unname(app, at, &user.row.name);
         }
     }
 
@@ -47,8 +45,7 @@ impl State {
             return;
         }
         if let Some(conversation) = self.conversations.remove(key) {
-            let [a, b] = conversation.row.members;
-            self.directs.remove(&(key.0, a.min(b), a.max(b)));
+            self.directs.remove(hash_of_pair(key.0, conversation.row.members), at);
         }
     }
 }

@@ -26,18 +26,19 @@ mod survey;
 mod user;
 
 use std::cell::Cell;
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::hash::{BuildHasher as _, RandomState};
 use std::mem;
 use std::ops::ControlFlow;
 use std::sync::{Arc, Weak};
 
-use rustc_hash::FxHashMap;
+use rustc_hash::FxBuildHasher;
 
 pub(super) use self::group::Group;
 use self::group::Touched;
 pub(super) use self::newest::ReceiptKey;
 pub(super) use self::objects::At;
-use self::objects::{Object, Objects};
+use self::objects::{Finder, Object, Objects};
 pub(super) use self::spill::{Spill, Written};
 pub(super) use self::survey::Found;
 pub(super) use self::user::User;
@@ -59,7 +60,10 @@ pub(super) struct State {
     apps: BTreeMap<AppId, AppState>,
     users: Objects<UserKey, User>,
     conversations: Objects<ConversationKey, Conversation>,
-    directs: FxHashMap<(AppId, UserId, UserId), ConversationId>,
+    /// Conversations in memory, by their members.
+    directs: Finder,
+    /// Names come from outside: nobody can tell which of them meet.
+    names_hasher: RandomState,
     group: Group,
     /// What the batch has changed that is being decided.
     touched: Touched,
@@ -91,7 +95,7 @@ pub(super) struct AppState {
     /// Whether the batch has changed it that is being decided.
     touched: bool,
     /// Users in memory, by name.
-    names: HashMap<Arc<str>, UserId>,
+    names: Finder,
     /// Names and numbers that sled may not have yet, in order.
     fresh_names: BTreeMap<Arc<str>, UserId>,
     fresh_users: BTreeSet<UserId>,
@@ -137,7 +141,8 @@ impl State {
             apps,
             users: Objects::default(),
             conversations: Objects::default(),
-            directs: FxHashMap::default(),
+            directs: Finder::default(),
+            names_hasher: RandomState::new(),
             group: Group::numbered(1),
             touched: Touched::default(),
             segment: 0,
@@ -234,13 +239,12 @@ impl State {
 
     pub(super) fn find_user_named(&mut self, app: AppId, name: &str) -> Result<Option<At>, StoreError> {
         let Some(found) = self.apps.get(&app) else { return Ok(None) };
-        let user = match found.names.get(name) {
-            Some(user) => *user,
-            None => match self.disk()?.get::<Number>(&keys::user_name(app, name))? {
-                Some(Number(user)) => UserId(user),
-                None => return Ok(None),
-            },
-        };
+        let hash = self.names_hasher.hash_one(name);
+        if let Some(at) = found.names.find(hash, |at| &*self.users[at].value.row.name == name) {
+            return Ok(Some(at));
+        }
+        let Some(Number(user)) = self.disk()?.get::<Number>(&keys::user_name(app, name))? else { return Ok(None) };
+        let user = UserId(user);
         // A row of a name may outlive the user for a while.
         Ok(self.find_user(app, user)?.filter(|at| &*self.users[*at].value.row.name == name))
     }
@@ -282,8 +286,8 @@ impl State {
     pub(super) fn remove_user(&mut self, at: At) {
         let (app, user) = self.users[at].key;
         let name = Arc::clone(&self.users[at].value.row.name);
+        self.unname(app, at, &name);
         if let Some(app) = self.apps.get_mut(&app) {
-            app.names.remove(&name);
             app.fresh_names.remove(&name);
             app.fresh_users.remove(&user);
         }
@@ -295,10 +299,26 @@ impl State {
         user.stamp = self.next_stamp();
         // During replay the image of the app may come later.
         let found = self.apps.entry(app).or_default();
-        found.names.insert(Arc::clone(&user.row.name), id);
         found.fresh_names.insert(Arc::clone(&user.row.name), id);
         found.fresh_users.insert(id);
-        self.users.add((app, id), user)
+        self.place_user((app, id), user)
+    }
+
+    /// Gives a user its place in memory, where its name finds it.
+    fn place_user(&mut self, key: UserKey, user: User) -> At {
+        let at = self.users.add(key, user);
+        let State { apps, users, names_hasher, .. } = self;
+        let hash_of = |at| names_hasher.hash_one(&*users[at].value.row.name);
+        apps.entry(key.0).or_default().names.insert(at, hash_of);
+        at
+    }
+
+    /// The name does not find this user any more.
+    fn unname(&mut self, app: AppId, at: At, name: &str) {
+        let hash = self.names_hasher.hash_one(name);
+        if let Some(app) = self.apps.get_mut(&app) {
+            app.names.remove(hash, at);
+        }
     }
 
     fn load_user(&mut self, key: UserKey) -> Result<Option<At>, StoreError> {
@@ -308,9 +328,8 @@ impl State {
         let is_empty = self.replayed && row.trimmed == row.head;
         let mut loaded = if is_empty { User::new(row) } else { cold::load_user(&*self.disk()?, key, row)? };
         loaded.stamp = self.next_stamp();
-        self.apps.entry(app).or_default().names.insert(Arc::clone(&loaded.row.name), user);
         self.note_loaded(Changed::User(app, user));
-        Ok(Some(self.users.add(key, loaded)))
+        Ok(Some(self.place_user(key, loaded)))
     }
 
     /// Up to `limit` users whose names come after one, in the order of their names.
@@ -412,14 +431,12 @@ impl State {
 
     /// The direct conversation of two users.
     pub(super) fn find_direct(&mut self, app: AppId, a: UserId, b: UserId) -> Result<Option<At>, StoreError> {
-        let found = match self.directs.get(&(app, a.min(b), a.max(b))) {
-            Some(conversation) => *conversation,
-            None => match self.disk()?.get::<Number>(&keys::direct(app, a, b))? {
-                Some(Number(conversation)) => ConversationId(conversation),
-                None => return Ok(None),
-            },
-        };
-        self.known_conversation(app, found).map(Some)
+        let has_both = |at| is_between(&self.conversations[at], app, [a, b]);
+        if let Some(at) = self.directs.find(hash_of_pair(app, [a, b]), has_both) {
+            return Ok(Some(at));
+        }
+        let Some(Number(found)) = self.disk()?.get::<Number>(&keys::direct(app, a, b))? else { return Ok(None) };
+        self.known_conversation(app, ConversationId(found)).map(Some)
     }
 
     pub(super) fn conversation(&self, at: At) -> &ConversationRow {
@@ -449,10 +466,24 @@ impl State {
     }
 
     fn put_conversation(&mut self, key: ConversationKey, row: ConversationRow, fresh: bool) -> At {
-        let [a, b] = row.members;
-        self.directs.insert((key.0, a.min(b), a.max(b)), key.1);
-        self.conversations.add(key, Conversation { row, fresh })
+        let at = self.conversations.add(key, Conversation { row, fresh });
+        let State { conversations, directs, .. } = self;
+        directs.insert(at, |at| {
+            let object = &conversations[at];
+            hash_of_pair(object.key.0, object.value.row.members)
+        });
+        at
     }
+}
+
+/// Under which the conversation of two is found.
+fn hash_of_pair(app: AppId, [a, b]: [UserId; 2]) -> u64 {
+    FxBuildHasher.hash_one((app, a.min(b), a.max(b)))
+}
+
+fn is_between(conversation: &Object<ConversationKey, Conversation>, app: AppId, [a, b]: [UserId; 2]) -> bool {
+    let members = conversation.value.row.members;
+    conversation.key.0 == app && (members == [a, b] || members == [b, a])
 }
 
 /// Two sequences that ascend by a key as one. Of those with the same key the second's stays.

@@ -2,6 +2,7 @@
 
 use std::num::NonZeroU32;
 
+use hashbrown::HashTable;
 use rustc_hash::FxHashMap;
 use slab::Slab;
 
@@ -51,6 +52,11 @@ struct Page {
 
 const PAGE_KEYS: usize = 64;
 
+/// Finds objects by what they have in them: by a hash of that, and a look at the object. As dense as the index, and for the
+/// same reason.
+#[derive(Default)]
+pub(super) struct Finder(HashTable<At>);
+
 /// In this order in memory, as its value's.
 #[repr(C)]
 pub(in super::super) struct Object<K, T> {
@@ -97,6 +103,24 @@ impl Index {
             self.pages.remove(&number);
         }
         Some(at)
+    }
+}
+
+impl Finder {
+    /// The object of this hash that `is` what is looked for.
+    pub(super) fn find(&self, hash: u64, is: impl Fn(At) -> bool) -> Option<At> {
+        self.0.find(hash, |at| is(*at)).copied()
+    }
+
+    /// Adds one that it does not find yet. `hash_of` is asked for others, too.
+    pub(super) fn insert(&mut self, at: At, hash_of: impl Fn(At) -> u64) {
+        self.0.insert_unique(hash_of(at), at, |at| hash_of(*at));
+    }
+
+    pub(super) fn remove(&mut self, hash: u64, at: At) {
+        if let Ok(found) = self.0.find_entry(hash, |other| *other == at) {
+            found.remove();
+        }
     }
 }
 
