@@ -3,7 +3,7 @@
 use super::{NUMBER_BYTES, Reader, Record, put_number};
 use crate::ids::{Seq, UserId};
 
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(in super::super) struct ConversationRow {
     /// The same user twice for notes to oneself.
     pub members: [UserId; 2],

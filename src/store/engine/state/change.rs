@@ -168,7 +168,7 @@ impl State {
             Change::Conversation(app, id, row) => {
                 let at = match self.find_conversation(app, id)? {
                     Some(at) => at,
-                    None => self.put_conversation((app, id), row.clone(), true),
+                    None => self.put_conversation((app, id), row, true),
                 };
                 *self.conversation_mut(at) = row;
             }

@@ -57,6 +57,14 @@ pub(super) struct Touched {
     pub conversations: Vec<At>,
 }
 
+impl Touched {
+    fn clear(&mut self) {
+        self.apps.clear();
+        self.users.clear();
+        self.conversations.clear();
+    }
+}
+
 impl Group {
     /// An empty one.
     pub(super) fn numbered(number: u64) -> Group {
@@ -103,7 +111,7 @@ impl State {
     /// Puts into the group how everything is that the batch has changed. To be called after each.
     pub(in super::super) fn note_changes(&mut self) {
         let State { group, segment, touched, apps, users, conversations, changed, .. } = self;
-        for id in touched.apps.drain(..) {
+        for &id in &touched.apps {
             let Some(app) = apps.get_mut(&id) else { continue };
             app.touched = false;
             change::put_app(&mut group.rows, id, &app.row);
@@ -115,7 +123,7 @@ impl State {
                 }
             }
         }
-        for at in touched.users.drain(..) {
+        for &at in &touched.users {
             let object = &mut users[at];
             object.touched = false;
             if object.group == group.number {
@@ -140,10 +148,10 @@ impl State {
                 group.users[object.image as usize].say_whole(&mut group.rows, &mut object.value);
             }
         }
-        for at in touched.conversations.drain(..) {
+        for &at in &touched.conversations {
             let object = &mut conversations[at];
             object.touched = false;
-            let row = object.value.row.clone();
+            let row = object.value.row;
             if object.group == group.number {
                 group.conversations[object.image as usize].row = row;
             } else {
@@ -156,6 +164,7 @@ impl State {
                 }
             }
         }
+        touched.clear();
     }
 
     /// Takes the group, which goes to `segment`; the next begins in what memory `taken` has. When it is a new segment, what

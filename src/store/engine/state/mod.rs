@@ -381,27 +381,27 @@ impl State {
         mut visit: impl FnMut(&Entry) -> ControlFlow<()>,
     ) -> Result<(), StoreError> {
         let Object { key, value: user, .. } = &self.users[at];
-        let mut hot = user.hot_after(after).take_while(|entry| entry.position <= up_to).peekable();
-        if !user.is_hot_after(after) {
-            // What a gap hides no device has taken: reading reports it.
-            for entry in cold::entries(&*self.disk()?, *key, after, up_to.min(user.cold), &Cell::default()) {
-                let entry = entry?;
-                while let Some(before) = hot.next_if(|hot| hot.position < entry.position) {
-                    if visit(before).is_break() {
-                        return Ok(());
-                    }
-                }
-                hot.next_if(|hot| hot.position == entry.position);
-                if user.is_alive(&entry) && visit(&entry).is_break() {
+        let mut hot = user.hot_after(after).take_while(|entry| entry.position <= up_to);
+        if user.is_hot_after(after) {
+            // Whether it was told to stop makes no difference any more, here and below.
+            let _ = hot.try_for_each(visit);
+            return Ok(());
+        }
+        let mut hot = hot.peekable();
+        // What a gap hides no device has taken: reading reports it.
+        for entry in cold::entries(&*self.disk()?, *key, after, up_to.min(user.cold), &Cell::default()) {
+            let entry = entry?;
+            while let Some(before) = hot.next_if(|hot| hot.position < entry.position) {
+                if visit(before).is_break() {
                     return Ok(());
                 }
             }
-        }
-        for entry in hot {
-            if visit(entry).is_break() {
-                break;
+            hot.next_if(|hot| hot.position == entry.position);
+            if user.is_alive(&entry) && visit(&entry).is_break() {
+                return Ok(());
             }
         }
+        let _ = hot.try_for_each(visit);
         Ok(())
     }
 }

@@ -74,7 +74,7 @@ impl Repair<'_> {
             for id in &ids {
                 let Some(row) = self.conversations.get_mut(id) else { continue };
                 row.head.0 += sends;
-                let row = row.clone();
+                let row = *row;
                 let Some(to) = row.other(sender) else { continue };
                 self.expire(expiries, *id, &row, to, row.head);
             }
