@@ -1,7 +1,7 @@
 //! A store that agrees to everything and keeps next to nothing, so that what is measured around it is not the store.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Mutex, MutexGuard};
 
 use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, ready};
@@ -11,6 +11,7 @@ use postrider::store::{
     ReadLimit, Receipt, Recipient, Send, Store, StoreError, Taking, User, taken,
 };
 use postrider_protocol::encode::{self, MessageParts};
+use smol_str::SmolStr;
 
 /// Users in pairs, in the order of their logins: the first with the second, the third with the fourth …
 #[derive(Default)]
@@ -24,7 +25,7 @@ struct State {
 }
 
 struct Person {
-    name: Arc<str>,
+    name: SmolStr,
     head: Position,
     /// Messages that were sent to this user.
     received: Seq,
@@ -90,7 +91,7 @@ impl State {
                 let Person { name, received: seq, .. } = &self.users[index];
                 // Of the two of a pair one only sends, and no receipt is owed to anybody for what it was told.
                 if seq.0 > 0 {
-                    let receipt = Receipt { conversation: conversation(index), user: Arc::clone(name), seq: *seq };
+                    let receipt = Receipt { conversation: conversation(index), user: name.clone(), seq: *seq };
                     self.append(index ^ 1, received.app, Item::Delivered(receipt), published);
                 }
                 Outcome::Received(received.position)

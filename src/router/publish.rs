@@ -56,5 +56,5 @@ pub(super) fn put_entry(entry: &InboxEntry, out: &mut BytesMut) {
 }
 
 fn to_wire(receipt: &Receipt) -> wire::Receipt {
-    wire::Receipt { conversation: receipt.conversation.0, user: receipt.user.as_ref().into(), seq: receipt.seq.0 }
+    wire::Receipt { conversation: receipt.conversation.0, user: receipt.user.as_str().into(), seq: receipt.seq.0 }
 }

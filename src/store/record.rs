@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use postrider_protocol::error::ErrorCode;
 use smallvec::SmallVec;
+use smol_str::SmolStr;
 
 use crate::ids::{AppId, ConversationId, DeviceId, Position, SendId, Seq, UserId};
 
@@ -331,7 +332,7 @@ pub struct Receipt {
     /// Which conversation.
     pub conversation: ConversationId,
     /// Whose watermark, by name.
-    pub user: Arc<str>,
+    pub user: SmolStr,
     /// Up to here.
     pub seq: Seq,
 }

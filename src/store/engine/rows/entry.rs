@@ -1,8 +1,7 @@
 //! Inbox entries: one by one in the journal, in chunks in sled.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
+use smol_str::SmolStr;
 
 use super::{Reader, Record, put_bytes, put_number};
 use crate::ids::{ConversationId, DeviceId, Position, Seq, UserId};
@@ -45,7 +44,7 @@ pub(in super::super) struct ReceiptFacts {
     pub conversation: ConversationId,
     pub user: UserId,
     /// The user may be gone when this is read.
-    pub name: Arc<str>,
+    pub name: SmolStr,
     pub seq: Seq,
 }
 
@@ -84,7 +83,7 @@ impl ReceiptKind {
 impl ReceiptFacts {
     /// What an inbox is told.
     pub(in super::super) fn item(&self) -> Item {
-        let receipt = Receipt { conversation: self.conversation, user: Arc::clone(&self.name), seq: self.seq };
+        let receipt = Receipt { conversation: self.conversation, user: self.name.clone(), seq: self.seq };
         match self.kind {
             ReceiptKind::Delivered => Item::Delivered(receipt),
             ReceiptKind::Read => Item::Read(receipt),

@@ -1,8 +1,7 @@
 //! A user with its devices: one row, since they change together.
 
-use std::sync::Arc;
-
 use smallvec::SmallVec;
+use smol_str::SmolStr;
 
 use super::{NUMBER_BYTES, Reader, Record, put_bytes, put_number};
 use crate::ids::{DeviceId, Position, SendId};
@@ -20,7 +19,7 @@ pub(in super::super) struct UserRow {
     pub expired: Position,
     /// Messages in the inbox.
     pub messages: u64,
-    pub name: Arc<str>,
+    pub name: SmolStr,
     /// Oldest first. Most users have one: it lies in the row, for whoever looks at the row looks at it.
     pub devices: SmallVec<[DeviceRow; 1]>,
     /// Hash and expiry of one-time codes, oldest first.
@@ -38,7 +37,7 @@ pub(in super::super) struct DeviceRow {
     /// Where it was linked: it covers what comes after.
     pub start: Position,
     pub linked: u64,
-    pub name: Arc<str>,
+    pub name: SmolStr,
     pub key: Option<[u8; 32]>,
 }
 

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
-use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -73,7 +72,7 @@ impl Deciding<'_> {
         seq: Seq,
     ) -> Result<(), StoreError> {
         let Some(to) = to else { return Ok(()) };
-        let name = Arc::clone(&self.state.user(user).row.name);
+        let name = self.state.user(user).row.name.clone();
         let user = self.user_id(user);
         self.append(to, origin, Told::Receipt(ReceiptFacts { kind, conversation, user, name, seq }))
     }

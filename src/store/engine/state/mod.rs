@@ -33,6 +33,7 @@ use std::ops::ControlFlow;
 use std::sync::{Arc, Weak};
 
 use rustc_hash::FxBuildHasher;
+use smol_str::SmolStr;
 
 pub(super) use self::group::Group;
 use self::group::Touched;
@@ -97,7 +98,7 @@ pub(super) struct AppState {
     /// Users in memory, by name.
     names: Finder,
     /// Names and numbers that sled may not have yet, in order.
-    fresh_names: BTreeMap<Arc<str>, UserId>,
+    fresh_names: BTreeMap<SmolStr, UserId>,
     fresh_users: BTreeSet<UserId>,
 }
 
@@ -285,7 +286,7 @@ impl State {
     /// Removes a user and all that is its own.
     pub(super) fn remove_user(&mut self, at: At) {
         let (app, user) = self.users[at].key;
-        let name = Arc::clone(&self.users[at].value.row.name);
+        let name = self.users[at].value.row.name.clone();
         self.unname(app, at, &name);
         if let Some(app) = self.apps.get_mut(&app) {
             app.fresh_names.remove(&name);
@@ -299,7 +300,7 @@ impl State {
         user.stamp = self.next_stamp();
         // During replay the image of the app may come later.
         let found = self.apps.entry(app).or_default();
-        found.fresh_names.insert(Arc::clone(&user.row.name), id);
+        found.fresh_names.insert(user.row.name.clone(), id);
         found.fresh_users.insert(id);
         self.place_user((app, id), user)
     }
@@ -336,19 +337,19 @@ impl State {
     pub(super) fn users_by_name(&mut self, app: AppId, after: &str, limit: usize) -> Result<Vec<At>, StoreError> {
         let Some(found) = self.apps.get(&app) else { return Ok(Vec::new()) };
         let range = (std::ops::Bound::Excluded(after), std::ops::Bound::Unbounded);
-        let fresh = found.fresh_names.range::<str, _>(range).map(|(name, _)| Arc::clone(name));
+        let fresh = found.fresh_names.range::<str, _>(range).map(|(name, _)| name.clone());
         // Those of one answer: of all that are fresh there may be a million.
-        let fresh: Vec<Arc<str>> = fresh.take(limit).collect();
+        let fresh: Vec<SmolStr> = fresh.take(limit).collect();
         let prefix = keys::user_names(app);
         let from = keys::after(keys::user_name(app, after));
         let disk = self.disk()?;
         let end = keys::after_prefix(prefix.clone());
         let cold = disk.scan(&from, &end).map(|row| {
             let (key, _) = row?;
-            std::str::from_utf8(&key[prefix.len()..]).map(Arc::from).map_err(|_| corrupt(&key))
+            std::str::from_utf8(&key[prefix.len()..]).map(SmolStr::from).map_err(|_| corrupt(&key))
         });
         let mut users = Vec::new();
-        for name in merged(fresh.into_iter(), cold, Arc::clone) {
+        for name in merged(fresh.into_iter(), cold, SmolStr::clone) {
             if users.len() >= limit {
                 break;
             }

@@ -14,7 +14,7 @@ use crate::store::StoreError;
 pub(in super::super) enum Found {
     InMemory(At),
     /// Whose row is the whole truth.
-    InSled(UserId, UserRow),
+    InSled(UserId, Box<UserRow>),
 }
 
 impl State {
@@ -37,7 +37,7 @@ impl State {
             match (self.users.find((app, user)), row) {
                 (Some(at), _) if self.users[at].value.gone => {}
                 (Some(at), _) => users.push(Found::InMemory(at)),
-                (None, Some((key, value))) => users.push(Found::InSled(user, unseal(&key, value)?)),
+                (None, Some((key, value))) => users.push(Found::InSled(user, Box::new(unseal(&key, value)?))),
                 (None, None) => {}
             }
         }
