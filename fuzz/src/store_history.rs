@@ -1,23 +1,25 @@
 //! The store on disk against the model.
 
-use postrider::store::Batch;
 use postrider::store::engine::Engine;
 use postrider::store::memory::Memory;
+use postrider::store::{Batch, Committed};
 
 use crate::dice::Dice;
 use crate::history::{Known, beginning};
 use crate::world;
 
-/// A history of batches, with restarts between them.
+/// A history of batches, with restarts between them. Some come together, and go to the disk in one group.
 ///
 /// What must hold: the engine agrees with the model on every outcome, every publication and everything that can be read,
 /// also after it was closed and opened; and its rows fit together.
 pub fn store_history(data: &[u8]) {
     let mut dice = Dice::new(data);
     let directory = world::new_store();
-    let mut stores = Stores { model: Memory::new(), engine: world::open(directory.path()).expect("a new store") };
+    let open = if dice.byte().is_some_and(|byte| byte % 2 == 1) { world::open_gathering } else { world::open };
+    let engine = open(directory.path()).expect("a new store");
+    let mut stores = Stores { model: Memory::new(), engine, ahead: Vec::new() };
     let mut known = Known::default();
-    stores.commit(&mut known, beginning());
+    stores.decide(&mut known, beginning());
     let mut batch = Batch::new();
     while let Some(step) = dice.byte() {
         match step {
@@ -25,15 +27,21 @@ pub fn store_history(data: &[u8]) {
                 Some(operation) => batch.push(operation),
                 None => break,
             },
-            0xb0..0xfc => stores.commit(&mut known, std::mem::take(&mut batch)),
+            0xb0..0xe0 => stores.decide(&mut known, std::mem::take(&mut batch)),
+            0xe0..0xfc => {
+                stores.decide(&mut known, std::mem::take(&mut batch));
+                stores.agree();
+            }
             _ => {
+                stores.agree();
                 world::close(&stores.engine);
-                stores.engine = world::open(directory.path()).expect("what was closed opens");
+                stores.engine = open(directory.path()).expect("what was closed opens");
                 stores.compare();
             }
         }
     }
-    stores.commit(&mut known, batch);
+    stores.decide(&mut known, batch);
+    stores.agree();
     stores.compare();
     world::close(&stores.engine);
 }
@@ -41,16 +49,25 @@ pub fn store_history(data: &[u8]) {
 struct Stores {
     model: Memory,
     engine: Engine,
+    /// What the model has decided, and the engine is to.
+    ahead: Vec<(Batch, Committed)>,
 }
 
 impl Stores {
-    fn commit(&self, known: &mut Known, batch: Batch) {
+    fn decide(&mut self, known: &mut Known, batch: Batch) {
         if batch.is_empty() {
             return;
         }
         let wanted = world::commit(&self.model, batch.clone());
-        assert_eq!(world::commit(&self.engine, batch.clone()), wanted, "after {batch:?}");
         known.learn(&batch, &wanted);
+        self.ahead.push((batch, wanted));
+    }
+
+    fn agree(&mut self) {
+        let waits: Vec<_> = self.ahead.iter().map(|(batch, _)| world::submit(&self.engine, batch.clone())).collect();
+        for ((batch, wanted), wait) in self.ahead.drain(..).zip(waits) {
+            assert_eq!(wait(), wanted, "after {batch:?}");
+        }
     }
 
     fn compare(&self) {

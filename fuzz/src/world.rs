@@ -3,9 +3,11 @@
 use std::path::Path;
 use std::sync::OnceLock;
 use std::sync::mpsc::sync_channel;
+use std::thread;
+use std::time::Duration;
 
 use postrider::ids::{AppId, Position};
-use postrider::store::engine::{Engine, EngineConfig};
+use postrider::store::engine::{Around, Engine, EngineConfig};
 use postrider::store::{Batch, Committed, ReadLimit, Store, StoreError};
 use tempfile::TempDir;
 
@@ -22,6 +24,14 @@ pub fn open(directory: &Path) -> Result<Engine, StoreError> {
     Engine::open(&EngineConfig { reserve_bytes: 0, ..small })
 }
 
+/// A journal with room for several batches in a group, which is so slow to answer that they come together.
+pub fn open_gathering(directory: &Path) -> Result<Engine, StoreError> {
+    let pause = || thread::sleep(Duration::from_micros(100));
+    let around_completions = Some(Around { before: pause, after: || {} });
+    let config = EngineConfig { segment_bytes: 64 << 10, cache_bytes: 1 << 20, ..EngineConfig::new(directory) };
+    Engine::open(&EngineConfig { around_completions, reserve_bytes: 0, ..config })
+}
+
 /// The directory of a store that was made and never used; making it once and copying it is half the work of opening it.
 pub fn new_store() -> TempDir {
     static NEW: OnceLock<Snapshot> = OnceLock::new();
@@ -35,10 +45,15 @@ pub fn new_store() -> TempDir {
 
 /// Waits for the outcomes; a store in order always has them.
 pub fn commit(store: &dyn Store, batch: Batch) -> Committed {
+    submit(store, batch)()
+}
+
+/// Has a batch decided; what it returns waits for the outcomes.
+pub fn submit(store: &dyn Store, batch: Batch) -> impl FnOnce() -> Committed + use<> {
     let (answer, wait) = sync_channel(1);
     let done = move |committed| drop(answer.send(committed));
     RUNTIME.with(|runtime| runtime.block_on(store.commit(batch, Box::new(done))));
-    wait.recv().expect("done is always called").expect("nothing is wrong with this store")
+    move || wait.recv().expect("done is always called").expect("nothing is wrong with this store")
 }
 
 pub fn close(store: &dyn Store) {

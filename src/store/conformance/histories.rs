@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use prost::Message as _;
 
-use super::world::{EVERYTHING, World};
+use super::world::{EVERYTHING, World, gathering, tiny};
 use crate::ids::{AppId, ConversationId, DeviceId, Position, SendId, Seq, UserId};
 use crate::store::{
     Admission, Attach, Attached, Batch, Committed, Item, Operation, Outcome, ReadUpTo, Received, Recipient, Refusal,
@@ -23,8 +23,13 @@ const DEVICES: [&str; 4] = ["phone", "laptop", "tablet", "watch"];
 /// An operation before it is known which numbers exist: `dice` choose among what does, and sometimes what does not.
 #[derive(Clone, Debug)]
 enum Step {
-    Operation { kind: u8, dice: [u8; 6] },
+    Operation {
+        kind: u8,
+        dice: [u8; 6],
+    },
     EndOfBatch,
+    /// The engine gets all batches since the last one at once: several go to the disk in one group.
+    Together,
     Restart,
 }
 
@@ -32,6 +37,7 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         12 => (0u8..100, any::<[u8; 6]>()).prop_map(|(kind, dice)| Step::Operation { kind, dice }),
         6 => Just(Step::EndOfBatch),
+        1 => Just(Step::Together),
         1 => Just(Step::Restart),
     ]
 }
@@ -183,13 +189,26 @@ fn first_logins(world: &World) -> Batch {
     devices.map(|(name, device)| Operation::Attach(world.open_login(name, device))).collect()
 }
 
-fn agree(model: &World, engine: &World, batch: Batch, known: &mut Known) {
-    if batch.is_empty() {
-        return;
+/// What the model has decided, and the engine is to.
+#[derive(Default)]
+struct Ahead(Vec<(Batch, Committed)>);
+
+impl Ahead {
+    fn decide(&mut self, model: &World, batch: Batch, known: &mut Known) {
+        if batch.is_empty() {
+            return;
+        }
+        let wanted = model.commit(batch.clone());
+        known.learn(&batch, &wanted);
+        self.0.push((batch, wanted));
     }
-    let wanted = model.commit(batch.clone());
-    assert_eq!(engine.commit(batch.clone()), wanted, "after {batch:?}");
-    known.learn(&batch, &wanted);
+
+    fn agree(&mut self, engine: &World) {
+        let on_their_way: Vec<_> = self.0.iter().map(|(batch, _)| engine.submit(batch.clone())).collect();
+        for ((batch, wanted), on_its_way) in self.0.drain(..).zip(on_their_way) {
+            assert_eq!(on_its_way.wait(), wanted, "after {batch:?}");
+        }
+    }
 }
 
 fn same_contents(model: &mut World, engine: &mut World) {
@@ -271,22 +290,26 @@ pub fn contents(world: &mut World) -> String {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
     #[test]
-    fn the_engine_agrees_with_the_model(steps in prop::collection::vec(step(), 1..250)) {
-        let (mut model, mut engine) = (World::in_memory(), World::on_disk());
+    fn the_engine_agrees_with_the_model(gathers: bool, steps in prop::collection::vec(step(), 1..250)) {
+        let (mut model, mut engine) = (World::in_memory(), World::configured(if gathers { gathering } else { tiny }));
         let mut known = Known { now: 1_000, ..Known::default() };
-        let mut batch = first_logins(&model);
+        let (mut batch, mut ahead) = (first_logins(&model), Ahead::default());
         for step in steps {
-            match step {
-                Step::Operation { kind, dice } => batch.push(known.operation(kind, dice)),
-                Step::EndOfBatch => agree(&model, &engine, std::mem::take(&mut batch), &mut known),
-                Step::Restart => {
-                    agree(&model, &engine, std::mem::take(&mut batch), &mut known);
-                    engine.restart();
-                    same_contents(&mut model, &mut engine);
-                }
+            if let Step::Operation { kind, dice } = step {
+                batch.push(known.operation(kind, dice));
+                continue;
+            }
+            ahead.decide(&model, std::mem::take(&mut batch), &mut known);
+            if !matches!(step, Step::EndOfBatch) {
+                ahead.agree(&engine);
+            }
+            if matches!(step, Step::Restart) {
+                engine.restart();
+                same_contents(&mut model, &mut engine);
             }
         }
-        agree(&model, &engine, batch, &mut known);
+        ahead.decide(&model, batch, &mut known);
+        ahead.agree(&engine);
         same_contents(&mut model, &mut engine);
     }
 }

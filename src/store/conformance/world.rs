@@ -2,7 +2,9 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::mpsc::sync_channel;
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::thread;
+use std::time::Duration;
 
 use bytes::Bytes;
 use postrider_protocol::wire;
@@ -10,20 +12,35 @@ use prost::Message as _;
 
 use crate::ids::{AppId, ConversationId, DeviceId, Position, SendId, Seq, UserId};
 use crate::store::engine::tests::audit::audit;
-use crate::store::engine::{Engine, EngineConfig};
+use crate::store::engine::{Around, Engine, EngineConfig};
 use crate::store::memory::Memory;
 use crate::store::{
     Admission, Answer, Attach, Attached, Batch, Committed, InboxEntry, Item, Operation, Outcome, Page, Publication,
-    ReadLimit, ReadUpTo, Received, Recipient, Refusal, Send, Store, Sweep, User,
+    ReadLimit, ReadUpTo, Received, Recipient, Refusal, Send, Store, StoreError, Sweep, User,
 };
 
 pub struct World {
     pub store: Arc<dyn Store>,
-    /// The same store and where it is, if it is one that can be closed and opened again.
-    on_disk: Option<(Arc<Engine>, tempfile::TempDir)>,
+    /// The same store, if it is one that can be closed and opened again.
+    on_disk: Option<OnDisk>,
     runtime: tokio::runtime::Runtime,
     pub app: AppId,
     pub now: u64,
+}
+
+struct OnDisk {
+    engine: Arc<Engine>,
+    directory: tempfile::TempDir,
+    config: fn(&Path) -> EngineConfig,
+}
+
+/// A batch that is decided, and answered when it is durable.
+pub struct OnItsWay(Receiver<Result<Committed, StoreError>>);
+
+impl OnItsWay {
+    pub fn wait(self) -> Committed {
+        self.0.recv().expect("done is always called").expect("the store works")
+    }
 }
 
 pub const EVERYTHING: ReadLimit = ReadLimit { entries: usize::MAX, bytes: usize::MAX };
@@ -34,9 +51,14 @@ impl World {
     }
 
     pub fn on_disk() -> World {
+        World::configured(tiny)
+    }
+
+    /// In a new directory, which it is opened in again when it was closed.
+    pub fn configured(config: fn(&Path) -> EngineConfig) -> World {
         let directory = tempfile::tempdir().expect("a directory");
-        let engine = Arc::new(Engine::open(&tiny(directory.path())).expect("opens"));
-        World::new(Arc::<Engine>::clone(&engine), Some((engine, directory)))
+        let engine = Arc::new(Engine::open(&config(directory.path())).expect("opens"));
+        World::new(Arc::<Engine>::clone(&engine), Some(OnDisk { engine, directory, config }))
     }
 
     /// Around a store that somebody else opened.
@@ -44,7 +66,7 @@ impl World {
         World::new(store, None)
     }
 
-    fn new(store: Arc<dyn Store>, on_disk: Option<(Arc<Engine>, tempfile::TempDir)>) -> World {
+    fn new(store: Arc<dyn Store>, on_disk: Option<OnDisk>) -> World {
         let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
         let mut world = World { store, on_disk, runtime, app: AppId(0), now: 1_000 };
         world.app = world.app_named("dev");
@@ -54,24 +76,29 @@ impl World {
     /// Closes and opens again; a store in memory just goes on.
     pub fn restart(&mut self) {
         self.audit();
-        let Some((engine, directory)) = &mut self.on_disk else { return };
+        let Some(OnDisk { engine, directory, config }) = &mut self.on_disk else { return };
         self.runtime.block_on(engine.close()).expect("closes");
-        *engine = Arc::new(Engine::open(&tiny(directory.path())).expect("opens again"));
+        *engine = Arc::new(Engine::open(&config(directory.path())).expect("opens again"));
         self.store = Arc::<Engine>::clone(engine);
     }
 
     /// Whether what is on disk fits together.
     pub fn audit(&self) {
-        if let Some((engine, _)) = &self.on_disk {
+        if let Some(OnDisk { engine, .. }) = &self.on_disk {
             audit(engine);
         }
     }
 
     pub fn commit(&self, batch: Batch) -> Committed {
+        self.submit(batch).wait()
+    }
+
+    /// Has a batch decided, and does not wait for more.
+    pub fn submit(&self, batch: Batch) -> OnItsWay {
         let (answer, wait) = sync_channel(1);
         let done = move |committed| answer.send(committed).expect("somebody waits");
         self.runtime.block_on(self.store.commit(batch, Box::new(done)));
-        wait.recv().expect("done is always called").expect("the store works")
+        OnItsWay(wait)
     }
 
     pub fn step(&self, operation: Operation) -> (Outcome, Vec<Publication>) {
@@ -207,6 +234,13 @@ impl World {
 /// their own.
 pub fn tiny(path: &Path) -> EngineConfig {
     EngineConfig { segment_bytes: 4096, segments: 3, cache_bytes: 4 << 20, ..EngineConfig::new(path) }
+}
+
+/// Room for several batches in a group, and so slow to answer that they come together.
+pub fn gathering(path: &Path) -> EngineConfig {
+    let pause = || thread::sleep(Duration::from_micros(500));
+    let around_completions = Some(Around { before: pause, after: || {} });
+    EngineConfig { segment_bytes: 64 << 10, around_completions, ..tiny(path) }
 }
 
 /// An answer that consumes its `send_id`.

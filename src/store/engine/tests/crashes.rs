@@ -3,16 +3,17 @@
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::mpsc::channel;
 
 use super::faulty::{Errno, Fault, FaultyFiles, Image, Unsynced};
 use super::{Engine, block_on, cases, in_memory, in_parallel};
 use crate::store::conformance::histories::{History, contents};
-use crate::store::conformance::world::{World, tiny};
-use crate::store::{Store, StoreError, commit_and_wait};
+use crate::store::conformance::world::{World, gathering, tiny};
+use crate::store::{Batch, Store, StoreError, commit_and_wait};
 
-/// Opens what a crash left after `answered` batches: it must hold those, perhaps the one that was on its way, and
-/// nothing else; and the history goes on from there as if nothing had happened.
-fn check(directory: &Path, history: &History, answered: usize, moment: &str) {
+/// Opens what a crash left after `answered` batches: it must hold those, perhaps some of the `on_their_way` ones after them,
+/// and nothing else; and the history goes on from there as if nothing had happened.
+fn check(directory: &Path, history: &History, answered: usize, on_their_way: usize, moment: &str) {
     let engine = match Engine::open(&tiny(directory)) {
         Ok(engine) => Arc::new(engine),
         Err(error) => panic!("{moment}: {error}"),
@@ -20,13 +21,13 @@ fn check(directory: &Path, history: &History, answered: usize, moment: &str) {
     let mut world = World::around(Arc::<Engine>::clone(&engine));
     super::audit::audit(&engine);
     let found = contents(&mut world);
-    let known =
-        (answered..history.contents.len().min(answered + 2)).find(|&batches| history.contents[batches] == found);
+    let possible = answered..history.contents.len().min(answered + on_their_way + 1);
+    let known = possible.clone().find(|&batches| history.contents[batches] == found);
     let Some(batches) = known else {
         panic!("{moment}: after {answered} batches, expected\n{}\nand found\n{found}", history.contents[answered]);
     };
     // One that changed only what cannot be read (a code) may be there or not: asking again tells nothing.
-    if history.contents.get(batches + 1) == Some(&found) {
+    if possible.skip_while(|next| *next <= batches).any(|next| history.contents[next] == found) {
         return;
     }
     for next in batches..history.batches.len().min(batches + 2) {
@@ -34,10 +35,10 @@ fn check(directory: &Path, history: &History, answered: usize, moment: &str) {
     }
 }
 
-fn check_image(image: &Image, history: &History, unsynced: Unsynced) {
+fn check_image(image: &Image, history: &History, on_their_way: usize, unsynced: Unsynced) {
     let directory = in_memory();
     image.restore(directory.path(), unsynced);
-    check(directory.path(), history, image.answered, &format!("{} ({unsynced:?})", image.moment));
+    check(directory.path(), history, image.answered, on_their_way, &format!("{} ({unsynced:?})", image.moment));
 }
 
 /// Runs a history until a batch fails; returns why.
@@ -50,6 +51,25 @@ fn run(engine: &Engine, history: &History, files: &FaultyFiles) -> Option<StoreE
         files.answered.fetch_add(1, Ordering::SeqCst);
     }
     None
+}
+
+/// Runs a history, so many batches at a time. They go to the disk in groups of several.
+fn run_together(engine: &Engine, history: &History, files: &Arc<FaultyFiles>, batches: usize) {
+    let all: Vec<_> = history.batches.iter().zip(&history.committed).collect();
+    for together in all.chunks(batches) {
+        let submitted = together.iter().map(|(batch, wanted)| {
+            let (files, (told, result)) = (Arc::clone(files), channel());
+            let done = move |committed| {
+                files.answered.fetch_add(1, Ordering::SeqCst);
+                told.send(committed).expect("somebody waits");
+            };
+            block_on(engine.commit(Batch::clone(batch), Box::new(done)));
+            (result, wanted)
+        });
+        for (result, wanted) in submitted.collect::<Vec<_>>() {
+            assert_eq!(result.recv().expect("done is called").expect("nothing fails"), **wanted);
+        }
+    }
 }
 
 /// Numbers that are the same every time.
@@ -83,7 +103,35 @@ fn a_power_cut_at_any_moment_loses_nothing_that_was_answered() {
                 1 => Unsynced::Lost,
                 _ => Unsynced::Torn(dice.next().unwrap_or(0)),
             };
-            check_image(image, &history, unsynced);
+            check_image(image, &history, 1, unsynced);
+        }
+    }
+}
+
+/// Batches that are submitted at once.
+const TOGETHER: usize = 6;
+
+#[test]
+fn of_batches_that_go_to_the_disk_together_a_power_cut_leaves_what_was_answered_and_some_of_the_next() {
+    for number in 0..cases(1) {
+        let history = History::new(20 + number, 400);
+        let directory = tempfile::tempdir().unwrap();
+        let files = FaultyFiles::new(directory.path());
+        files.record();
+        let engine = Engine::open_with(&gathering(directory.path()), Arc::<FaultyFiles>::clone(&files)).unwrap();
+        let before = files.calls();
+        run_together(&engine, &history, &files, TOGETHER);
+        let calls = files.calls() - before;
+        assert!(calls < 2 * history.batches.len(), "{calls} calls: each batch went alone, and the test proves little");
+        block_on(engine.close()).unwrap();
+        let mut dice = dice(number as u64 + 1);
+        for image in files.images() {
+            let unsynced = match dice.next().unwrap_or(0) % 3 {
+                0 => Unsynced::Kept,
+                1 => Unsynced::Lost,
+                _ => Unsynced::Torn(dice.next().unwrap_or(0)),
+            };
+            check_image(&image, &history, TOGETHER, unsynced);
         }
     }
 }
@@ -119,7 +167,7 @@ fn a_power_cut_during_a_restart_is_like_any_other() {
             first += 1;
             if first.is_multiple_of(3) {
                 again.answered = answered;
-                check_image(&again, &history, Unsynced::Torn(dice.next().unwrap_or(0)));
+                check_image(&again, &history, 1, Unsynced::Torn(dice.next().unwrap_or(0)));
             }
         }
     }
@@ -144,7 +192,7 @@ fn fails_at(history: &History, nth: usize, fault: Fault, for_good: bool) {
     }
     block_on(engine.list_apps()).expect("reads go on");
     drop(engine);
-    check(directory.path(), history, files.answered.load(Ordering::SeqCst), &moment);
+    check(directory.path(), history, files.answered.load(Ordering::SeqCst), 1, &moment);
 }
 
 /// Calls that a whole history makes after it was opened.
