@@ -10,7 +10,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::support::{Finished, Program, ServerProcess, Target};
+use crate::support::{Finished, Program, ServerProcess, Target, called};
 
 impl Finished {
     /// What it printed, after it has done what it was asked and complained of nothing.
@@ -58,7 +58,7 @@ fn the_server_says_where_it_is_and_what_to_type_next_and_keeps_its_data_private(
     assert_eq!(greeting[1], format!("data         {}", data.display()));
     assert!(greeting[2].starts_with(&format!("certificate  {}", data.join("tls/ca.pem").display())), "{}", greeting[2]);
     assert!(greeting.iter().any(|line| line.starts_with("warning ") && line.contains("open login")), "{greeting:#?}");
-    assert_eq!(greeting.last().unwrap(), "next         cargo run -- chat --user alice");
+    assert_eq!(*greeting.last().unwrap(), format!("next         {} chat --user alice", called()));
 }
 
 #[test]

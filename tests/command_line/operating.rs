@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Finished, Program, ServerProcess, Target};
+use crate::support::{Finished, Program, ServerProcess, Target, called};
 
 /// Every command here that speaks to the operator's socket finds it by the configuration beside it.
 const KEYS_ONLY: &str = "data = \"data\"\n[[app]]\nname = \"shop\"\n";
@@ -62,7 +62,7 @@ fn users_and_devices_are_made_listed_linked_revoked_and_removed() {
     };
     assert_eq!(field("user"), "alice");
     let code = field("code").split_whitespace().next().unwrap().to_owned();
-    assert_eq!(field("next"), format!("cargo run -- enroll --user alice --code {code}"));
+    assert_eq!(field("next"), format!("{} enroll --user alice --code {code}", called()));
     server.run(&["user", "add", "bob", "--json"]).output();
 
     let enrolled = server.run(&["enroll", "--user", "alice", "--code", &code, "--json"]).json();

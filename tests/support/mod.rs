@@ -21,7 +21,7 @@ pub use audit::{Audit, Kind, Verdict, Witness};
 pub use crashes::{Catastrophe, Kill, Outcome, survive};
 pub use image::Image;
 pub use meddler::{Meddler, Meddling};
-pub use process::{Finished, Program, ServerProcess};
+pub use process::{Finished, Program, ServerProcess, called};
 pub use proxy::{Faults, Proxy};
 pub use raw::Raw;
 pub use script::play;

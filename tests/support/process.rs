@@ -23,6 +23,17 @@ fn executable() -> PathBuf {
     given.unwrap_or_else(|| env!("CARGO_BIN_EXE_postrider").into())
 }
 
+/// How it is called in what it prints to be typed.
+pub fn called() -> String {
+    let executable = executable();
+    let lies_in = |directory| executable.parent().is_some_and(|parent| parent.ends_with(directory));
+    match () {
+        () if lies_in("target/release") => "cargo run --release --".into(),
+        () if lies_in("target/debug") => "cargo run --".into(),
+        () => executable.display().to_string(),
+    }
+}
+
 /// A running command. Killed when dropped.
 pub struct Program {
     child: Child,

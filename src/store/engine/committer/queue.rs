@@ -5,7 +5,7 @@
 //!
 //! # What holds
 //! - Who waits is put in the queue under the lock under which was decided: the order of the answers is that of the decisions.
-//! - The thread takes a group under the lock under which it writes down what was decided: who is in it, waits for that.
+//! - The thread takes those who wait under the lock under which it takes what was decided: who is in a group, waits for that.
 //! - Whoever changes what the thread looks at wakes it if it sleeps. It says under the lock that it will sleep, so that
 //!   nobody wakes it in vain and nobody thinks it awake.
 //! - Those who wait, or are being answered, never weigh more than is allowed; one who weighs more waits alone.
