@@ -51,22 +51,64 @@ pub fn message(message: &wire::Message) -> Bytes {
     message.encode_to_vec().into()
 }
 
-/// The same of a message in parts, with no copy but the encoding.
+/// The same of a message in parts.
 #[must_use]
 pub fn message_of(message: MessageParts<'_>) -> Bytes {
-    use field::message as field;
-    let MessageParts { conversation, seq, sender, recipient, time, content } = message;
-    let numbers =
-        uint64_len(field::CONVERSATION, conversation) + uint64_len(field::SEQ, seq) + uint64_len(field::TIME, time);
-    let rest = [sender.as_bytes(), recipient.as_bytes(), content].map(|bytes| bytes_len(field::SENDER, bytes));
-    let mut out = Vec::with_capacity(numbers + rest.iter().sum::<usize>());
-    put_uint64(field::CONVERSATION, conversation, &mut out);
-    put_uint64(field::SEQ, seq, &mut out);
-    put_bytes(field::SENDER, sender.as_bytes(), &mut out);
-    put_bytes(field::RECIPIENT, recipient.as_bytes(), &mut out);
-    put_uint64(field::TIME, time, &mut out);
-    put_bytes(field::CONTENT, content, &mut out);
-    out.into()
+    match message.encoded_len() {
+        length @ ..=64 => Short::<64>::holding(length, message),
+        length @ ..=96 => Short::<96>::holding(length, message),
+        length @ ..=128 => Short::<128>::holding(length, message),
+        length @ ..=160 => Short::<160>::holding(length, message),
+        length @ ..=192 => Short::<192>::holding(length, message),
+        length @ ..=256 => Short::<256>::holding(length, message),
+        length => {
+            let mut out = Vec::with_capacity(length);
+            message.put(&mut out);
+            out.into()
+        }
+    }
+}
+
+impl MessageParts<'_> {
+    fn encoded_len(&self) -> usize {
+        let MessageParts { conversation, seq, sender, recipient, time, content } = *self;
+        let numbers = uint64_len(field::message::CONVERSATION, conversation)
+            + uint64_len(field::message::SEQ, seq)
+            + uint64_len(field::message::TIME, time);
+        let rest = [sender.as_bytes(), recipient.as_bytes(), content];
+        numbers + rest.map(|bytes| bytes_len(field::message::SENDER, bytes)).iter().sum::<usize>()
+    }
+
+    fn put(&self, out: &mut impl BufMut) {
+        use field::message as field;
+        put_uint64(field::CONVERSATION, self.conversation, out);
+        put_uint64(field::SEQ, self.seq, out);
+        put_bytes(field::SENDER, self.sender.as_bytes(), out);
+        put_bytes(field::RECIPIENT, self.recipient.as_bytes(), out);
+        put_uint64(field::TIME, self.time, out);
+        put_bytes(field::CONTENT, self.content, out);
+    }
+}
+
+/// The encoding of a short message, in the same piece of memory as the count of those who share it: most messages are
+/// short, and each is shared.
+struct Short<const ROOM: usize> {
+    length: usize,
+    bytes: [u8; ROOM],
+}
+
+impl<const ROOM: usize> Short<ROOM> {
+    fn holding(length: usize, message: MessageParts<'_>) -> Bytes {
+        let mut short = Self { length, bytes: [0; ROOM] };
+        message.put(&mut &mut short.bytes[..]);
+        Bytes::from_owner(short)
+    }
+}
+
+impl<const ROOM: usize> AsRef<[u8]> for Short<ROOM> {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes[..self.length]
+    }
 }
 
 /// Appends the frame `Deliver { position, message }` around an already encoded message.
