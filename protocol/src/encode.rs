@@ -71,12 +71,13 @@ pub fn message_of(message: MessageParts<'_>) -> Bytes {
 
 impl MessageParts<'_> {
     fn encoded_len(&self) -> usize {
-        let MessageParts { conversation, seq, sender, recipient, time, content } = *self;
-        let numbers = uint64_len(field::message::CONVERSATION, conversation)
-            + uint64_len(field::message::SEQ, seq)
-            + uint64_len(field::message::TIME, time);
-        let rest = [sender.as_bytes(), recipient.as_bytes(), content];
-        numbers + rest.map(|bytes| bytes_len(field::message::SENDER, bytes)).iter().sum::<usize>()
+        use field::message as field;
+        uint64_len(field::CONVERSATION, self.conversation)
+            + uint64_len(field::SEQ, self.seq)
+            + bytes_len(field::SENDER, self.sender.as_bytes())
+            + bytes_len(field::RECIPIENT, self.recipient.as_bytes())
+            + uint64_len(field::TIME, self.time)
+            + bytes_len(field::CONTENT, self.content)
     }
 
     fn put(&self, out: &mut impl BufMut) {

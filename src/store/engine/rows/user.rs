@@ -80,21 +80,19 @@ impl UserRow {
 
 impl UserMoves {
     pub(in super::super) fn of(row: &UserRow) -> Self {
-        let devices = match &row.devices[..] {
-            [only] => SmallVec::from_buf([DeviceMoves::of(only)]),
-            devices => devices.iter().map(DeviceMoves::of).collect(),
-        };
-        UserMoves { numbers: row.numbers(), devices }
+        UserMoves { numbers: row.numbers(), devices: row.devices.iter().map(DeviceMoves::of).collect() }
     }
 
     /// Makes them those of a row, whose user they are of.
     #[inline]
     pub(in super::super) fn take(&mut self, row: &UserRow) {
-        self.numbers = row.numbers();
         match (&mut self.devices[..], &row.devices[..]) {
             // Most users have one, and most groups change them more than once.
-            ([ours], [theirs]) => *ours = DeviceMoves::of(theirs),
-            _ => self.devices = row.devices.iter().map(DeviceMoves::of).collect(),
+            ([ours], [theirs]) => {
+                self.numbers = row.numbers();
+                *ours = DeviceMoves::of(theirs);
+            }
+            _ => *self = UserMoves::of(row),
         }
     }
 

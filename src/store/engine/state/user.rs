@@ -67,7 +67,7 @@ impl User {
         User { row, ..User::default() }
     }
 
-    /// What stays of one that was removed.
+    /// What stays of one that was removed; the group has yet to say so.
     pub(in super::super) fn gone() -> User {
         User { gone: true, reshaped: true, ..User::default() }
     }
