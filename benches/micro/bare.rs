@@ -48,7 +48,7 @@ impl Store for Bare {
                 committed.outcomes.push(outcome);
             }
         }
-        done(Ok(committed));
+        done.call(Ok(committed));
         taken()
     }
 

@@ -26,7 +26,7 @@ use postrider::hub::{Hub, Outbox};
 use postrider::ids::{AppId, DeviceId, Position, UserId};
 use postrider::router::Work;
 use postrider::store::engine::{Engine, EngineConfig};
-use postrider::store::{Attached, Batch, Store, commit_and_wait};
+use postrider::store::{Attached, Batch, Completion, Store, commit_and_wait};
 use postrider_protocol::encode::{self, MessageParts};
 use postrider_protocol::limits::{DEFAULT_FRAME_BYTES, DEFAULT_WINDOW};
 use postrider_protocol::session::server::Session;
@@ -167,7 +167,7 @@ fn commit(store: &dyn Store, batch: Batch, told: &SyncSender<()>) {
     let told = told.clone();
     people::wait(store.commit(
         batch,
-        Box::new(move |committed| {
+        Completion::once(move |committed| {
             committed.unwrap();
             told.send(()).unwrap();
         }),

@@ -1,15 +1,15 @@
 //! Producers that wait for their acks. Each sends a message, waits until it is acked, and sends the next; its recipient
 //! confirms, each confirmation a batch of its own as it comes from another connection.
 //!
-//! One thread hands everything over; acks come back to it on a list that the store's completions write.
+//! One thread hands everything over; acks come back to it on a list, which the store's thread writes.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use postrider::bench::meter::{Latencies, Percentiles};
-use postrider::ids::Position;
-use postrider::store::{Answer, Committed, Outcome, Store, StoreError};
+use postrider::ids::{Position, UserId};
+use postrider::store::{About, Answer, Caller, Committed, Completion, Outcome, Store, StoreError};
 
 use crate::people::{Pair, received, wait};
 
@@ -56,6 +56,8 @@ struct Working {
     pair: Pair,
     manner: Manner,
     next: u64,
+    /// When it sent its last message.
+    asked: Instant,
     unconfirmed: VecDeque<Position>,
     /// The newest receipt that the sender's inbox got.
     receipt: Option<Position>,
@@ -68,7 +70,7 @@ pub struct Run {
     pub latency: Percentiles,
 }
 
-/// What completions tell. Bounded: a pair has one message, and the confirmations of earlier ones, under way.
+/// What the store has told. Bounded: a pair has one message, and the confirmations of earlier ones, under way.
 #[derive(Default)]
 struct Acks {
     list: Mutex<Vec<Told>>,
@@ -78,8 +80,9 @@ struct Acks {
 enum Told {
     Acked {
         pair: usize,
+        user: UserId,
         position: Position,
-        took: Duration,
+        at: Instant,
     },
     /// A receipt in the sender's inbox.
     Receipt {
@@ -89,12 +92,19 @@ enum Told {
     Failed(String),
 }
 
+/// What a batch was, beside its pair.
+const MESSAGE: u64 = 0;
+const CONFIRMATION: u64 = 1;
+/// A confirmation whose receipt is confirmed in turn.
+const CONFIRMATION_TOLD: u64 = 2;
+
 impl Load {
     pub fn new(store: Arc<dyn Store>, pairs: Vec<Pair>, manner: impl Fn(usize) -> Manner) -> Self {
         let working = |(index, pair)| Working {
             pair,
             manner: manner(index),
             next: 1,
+            asked: Instant::now(),
             unconfirmed: VecDeque::new(),
             receipt: None,
         };
@@ -129,7 +139,7 @@ impl Load {
                 continue;
             }
             let times = told.iter().filter_map(|told| match told {
-                Told::Acked { took, .. } => Some(*took),
+                Told::Acked { pair, at, .. } => Some(at.duration_since(self.pairs[*pair].asked)),
                 _ => None,
             });
             latencies.record(0, times);
@@ -137,7 +147,8 @@ impl Load {
             let more = goes_on(sent);
             for told in told.drain(..) {
                 match told {
-                    Told::Acked { pair, position, .. } => {
+                    Told::Acked { pair, user, position, .. } => {
+                        assert_eq!(user, self.pairs[pair].pair.recipient.user, "an entry for the recipient");
                         acked += 1;
                         self.confirm(pair, position);
                         if more && goes_on_by_count(until, sent) {
@@ -155,7 +166,7 @@ impl Load {
     }
 
     fn send(&mut self, index: usize) {
-        let Working { pair, next, receipt, .. } = &mut self.pairs[index];
+        let Working { pair, next, asked, receipt, .. } = &mut self.pairs[index];
         let mut batch = vec![pair.send(*next)];
         if self.senders_confirm
             && let Some(position) = receipt.take()
@@ -163,20 +174,8 @@ impl Load {
             batch.push(received(&pair.sender, position));
         }
         *next += 1;
-        let (acks, recipient, asked) = (Arc::clone(&self.acks), pair.recipient.user, Instant::now());
-        let done = move |committed: Result<Committed, StoreError>| {
-            let took = asked.elapsed();
-            acks.tell(match committed {
-                Ok(Committed { outcomes, published }) if is_ack(&outcomes[0]) => {
-                    let theirs = published.iter().find(|entry| entry.user == recipient);
-                    let position = theirs.map(|entry| entry.entry.position).expect("an entry for the recipient");
-                    Told::Acked { pair: index, position, took }
-                }
-                Ok(committed) => Told::Failed(format!("no ack but {:?}", committed.outcomes)),
-                Err(error) => Told::Failed(error.to_string()),
-            });
-        };
-        wait(self.store.commit(batch, Box::new(done)));
+        *asked = Instant::now();
+        wait(self.store.commit(batch, self.acks.completion(index, MESSAGE)));
     }
 
     fn confirm(&mut self, index: usize, newest: Position) {
@@ -190,17 +189,9 @@ impl Load {
             Manner::Away => None,
         };
         let Some(position) = position else { return };
-        let (acks, sender, tells) = (Arc::clone(&self.acks), pair.sender.user, self.senders_confirm);
-        let done = move |committed: Result<Committed, StoreError>| match committed {
-            Ok(Committed { published, .. }) if tells => {
-                if let Some(receipt) = published.iter().find(|entry| entry.user == sender) {
-                    acks.tell(Told::Receipt { pair: index, position: receipt.entry.position });
-                }
-            }
-            Ok(_) => {}
-            Err(error) => acks.tell(Told::Failed(error.to_string())),
-        };
-        wait(self.store.commit(vec![received(&pair.recipient, position)], Box::new(done)));
+        let batch = vec![received(&pair.recipient, position)];
+        let kind = if self.senders_confirm { CONFIRMATION_TOLD } else { CONFIRMATION };
+        wait(self.store.commit(batch, self.acks.completion(index, kind)));
     }
 }
 
@@ -212,7 +203,31 @@ fn is_ack(outcome: &Outcome) -> bool {
     matches!(outcome, Outcome::Answer(Answer::Ack { .. }))
 }
 
+impl Caller for Acks {
+    fn completed(&self, [pair, kind]: About, result: Result<Committed, StoreError>) {
+        let pair = pair as usize;
+        let Committed { outcomes, published } = match result {
+            Ok(committed) => committed,
+            Err(error) => return self.tell(Told::Failed(error.to_string())),
+        };
+        // The one entry that a message makes, and the receipt, if a confirmation is news.
+        let entry = published.first().map(|first| (first.user, first.entry.position));
+        match (kind, entry) {
+            (MESSAGE, Some((user, position))) if is_ack(&outcomes[0]) => {
+                self.tell(Told::Acked { pair, user, position, at: Instant::now() });
+            }
+            (MESSAGE, _) => self.tell(Told::Failed(format!("no ack but {outcomes:?}"))),
+            (CONFIRMATION_TOLD, Some((_, position))) => self.tell(Told::Receipt { pair, position }),
+            _ => {}
+        }
+    }
+}
+
 impl Acks {
+    fn completion(self: &Arc<Self>, pair: usize, kind: u64) -> Completion {
+        Completion::of(Arc::<Self>::clone(self), [pair as u64, kind])
+    }
+
     fn tell(&self, told: Told) {
         let mut list = self.list.lock().unwrap();
         list.push(told);

@@ -80,7 +80,7 @@ impl<K: Keeper> Desk<K> {
                 answers.push((self.apply(batch), done));
             }
             self.keeper.sync();
-            answers.drain(..).for_each(|(committed, done)| done(Ok(committed)));
+            answers.drain(..).for_each(|(committed, done)| done.call(Ok(committed)));
         }
     }
 

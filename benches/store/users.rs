@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use postrider::ids::UserId;
 use postrider::store::engine::{Engine, EngineConfig};
-use postrider::store::{Operation, Outcome, Store, Sweep, commit_and_wait};
+use postrider::store::{Completion, Operation, Outcome, Store, Sweep, commit_and_wait};
 use serde::Serialize;
 
 use crate::arguments::Users;
@@ -149,7 +149,7 @@ fn logins(store: &Arc<dyn Store>, users: std::ops::Range<u64>) -> Cost {
             let told = told.clone();
             let name = format!("{:016x}", user.wrapping_mul(SCATTER));
             let batch: Vec<Operation> = vec![attach(&name)];
-            wait(store.commit(batch, Box::new(move |committed| told.send(committed.map(drop)).unwrap())));
+            wait(store.commit(batch, Completion::once(move |committed| told.send(committed.map(drop)).unwrap())));
         }
         (0..coming).for_each(|_| done.recv().unwrap().unwrap());
     }

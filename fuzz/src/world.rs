@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use postrider::ids::{AppId, Position};
 use postrider::store::engine::{Around, Engine, EngineConfig};
-use postrider::store::{Batch, Committed, ReadLimit, Store, StoreError};
+use postrider::store::{Batch, Committed, Completion, ReadLimit, Store, StoreError};
 use tempfile::TempDir;
 
 use crate::scratch::{self, Snapshot};
@@ -52,7 +52,7 @@ pub fn commit(store: &dyn Store, batch: Batch) -> Committed {
 pub fn submit(store: &dyn Store, batch: Batch) -> impl FnOnce() -> Committed + use<> {
     let (answer, wait) = sync_channel(1);
     let done = move |committed| drop(answer.send(committed));
-    RUNTIME.with(|runtime| runtime.block_on(store.commit(batch, Box::new(done))));
+    RUNTIME.with(|runtime| runtime.block_on(store.commit(batch, Completion::once(done))));
     move || wait.recv().expect("done is always called").expect("nothing is wrong with this store")
 }
 

@@ -9,10 +9,10 @@ use postrider_protocol::error::{CodedError, ErrorCode};
 use postrider_protocol::limits::{PUBLIC_KEY_BYTES, SIGNATURE_BYTES};
 use postrider_protocol::session::server::{Hello, Method};
 
-use super::{Peer, Router, store_failed};
+use super::{Peer, Replies, Router, store_failed};
 use crate::hub::{Hub, Outbox};
 use crate::ids::{AppId, DeviceId, Position, UserId};
-use crate::store::{Admission, Attach, Attached, Operation, Outcome, StoreError};
+use crate::store::{Admission, Attach, Attached, Completion, Operation, Outcome, StoreError};
 use crate::tenant::proof::{self, Binding};
 use crate::tenant::{Tenant, code};
 
@@ -123,7 +123,7 @@ impl Router {
             };
             drop(answer.send((outcome, held)));
         };
-        self.store.commit(vec![Operation::Attach(attach)], Box::new(done)).await;
+        self.store.commit(vec![Operation::Attach(attach)], Completion::once(done)).await;
         let (outcome, held) = wait.await.unwrap_or((Err(StoreError::Closed), None));
         match outcome {
             Ok(Some(Outcome::Attached(attached))) => {
@@ -131,7 +131,8 @@ impl Router {
                     held.keep();
                 }
                 let (user, device) = (attached.user, attached.device);
-                Ok((Peer { tenant, user, name: hello.user, device, outbox }, attached))
+                let replies = Arc::new(Replies { outbox: Arc::clone(&outbox), publisher: Arc::clone(&self.publisher) });
+                Ok((Peer { tenant, user, name: hello.user, device, outbox, replies }, attached))
             }
             Ok(Some(Outcome::Refused(code))) => Err(code.into()),
             Ok(_) => Err(ErrorCode::Internal.into()),

@@ -32,7 +32,7 @@ use crate::bus::Bus;
 use crate::clock::Clock;
 use crate::hub::{Hub, Lost, Outbox};
 use crate::ids::{AppId, DeviceId, Position, UserId};
-use crate::store::{Batch, Committed, Operation, Outcome, Store, StoreError, Taking, taken};
+use crate::store::{About, Batch, Caller, Committed, Completion, Operation, Outcome, Store, StoreError, Taking, taken};
 use crate::tenant::{Tenant, Tenants};
 use publish::Publisher;
 use receipt::Receipts;
@@ -76,6 +76,13 @@ pub struct Peer {
     pub device: DeviceId,
     /// What waits to be written to it.
     pub outbox: Arc<Outbox>,
+    replies: Arc<Replies>,
+}
+
+/// Where goes what was committed for a connection: into its outbox, and to everybody whom it concerns.
+struct Replies {
+    outbox: Arc<Outbox>,
+    publisher: Arc<Publisher>,
 }
 
 impl Peer {
@@ -182,26 +189,21 @@ impl Router {
     }
 
     fn commit_batch(&self, peer: &Peer, batch: Batch) -> Taking<'_> {
-        let (outbox, publisher) = (Arc::clone(&peer.outbox), Arc::clone(&self.publisher));
-        let receipts = Receipts::of(&batch);
-        let done = move |committed| match committed {
-            Ok(committed) => settle(&outbox, &publisher, committed, receipts),
-            Err(StoreError::Full(_) | StoreError::Io(_)) if receipts.may_be_repeated(&outbox) => {}
-            Err(error) => outbox.close(store_failed(&error)),
-        };
-        self.store.commit(batch, Box::new(done))
+        let about = Receipts::of(&batch).about();
+        let caller: Arc<dyn Caller> = Arc::<Replies>::clone(&peer.replies);
+        self.store.commit(batch, Completion::of(caller, about))
     }
 
     /// Everything that was committed before is answered first: an empty batch takes its place in the order (CONN-6).
     async fn goodbye(&self, peer: &Peer) {
         let outbox = Arc::clone(&peer.outbox);
-        self.store.commit(Batch::new(), Box::new(move |_| finish(&outbox))).await;
+        self.store.commit(Batch::new(), Completion::once(move |_| finish(&outbox))).await;
     }
 
     /// Closes the connection with `why`, after everything that was committed before is answered.
     pub async fn close(&self, peer: &Peer, why: CodedError) {
         let outbox = Arc::clone(&peer.outbox);
-        self.store.commit(Batch::new(), Box::new(move |_| outbox.close(why))).await;
+        self.store.commit(Batch::new(), Completion::once(move |_| outbox.close(why))).await;
     }
 
     /// The connection is gone.
@@ -222,7 +224,7 @@ impl Router {
             }
             drop(answer.send(committed));
         };
-        self.store.commit(vec![operation], Box::new(done)).await;
+        self.store.commit(vec![operation], Completion::once(done)).await;
         let committed = wait.await.unwrap_or(Err(StoreError::Closed)).map_err(|error| store_failed(&error))?;
         committed.outcomes.into_iter().next().ok_or_else(|| ErrorCode::Internal.into())
     }
@@ -237,39 +239,54 @@ fn finish(outbox: &Outbox) {
     }
 }
 
-/// Answers first, then publications.
-fn settle(outbox: &Outbox, publisher: &Publisher, committed: Committed, receipts: Receipts) {
-    let mut refused = None;
-    let confirmation_is_kept = receipts.is_confirmation_kept(&committed.outcomes);
-    if confirmation_is_kept == Some(false) {
-        outbox.lose(Lost { confirmation: true, reads: false });
-    }
-    let has_lost = |Lost { reads, confirmation }| reads || (confirmation && confirmation_is_kept != Some(true));
-    if committed.outcomes.iter().any(|outcome| matches!(outcome, Outcome::Answer(_))) && has_lost(outbox.lost()) {
-        // No answer means unknown: the client asks again, and says its receipts again before that (SEND-9, RCPT-10).
-        publisher.publish(&committed.published);
-        return outbox.close(store_failed_before());
-    }
-    outbox.reply(|sender| {
-        if confirmation_is_kept == Some(true) {
-            sender.confirmation_is_kept();
+impl Caller for Replies {
+    /// `about`: the batch's receipts.
+    fn completed(&self, about: About, result: Result<Committed, StoreError>) {
+        let receipts = Receipts::of_about(about);
+        match result {
+            Ok(committed) => self.settle(&committed, receipts),
+            Err(StoreError::Full(_) | StoreError::Io(_)) if receipts.may_be_repeated(&self.outbox) => {}
+            Err(error) => self.outbox.close(store_failed(&error)),
         }
-        for outcome in &committed.outcomes {
-            match outcome {
-                Outcome::Answer(answer) => send::put_answer(answer, sender),
-                Outcome::Refused(code) => {
-                    refused.get_or_insert(*code);
-                }
-                Outcome::Received(_) | Outcome::Read(_) | Outcome::Done => {}
-                Outcome::App(_) | Outcome::Attached(_) | Outcome::Revoked(_) | Outcome::Swept { .. } => {
-                    refused.get_or_insert(ErrorCode::Internal);
+    }
+}
+
+impl Replies {
+    /// Answers first, then publications.
+    fn settle(&self, committed: &Committed, receipts: Receipts) {
+        let Self { outbox, publisher } = self;
+        let mut refused = None;
+        let confirmation_is_kept = receipts.is_confirmation_kept(&committed.outcomes);
+        if confirmation_is_kept == Some(false) {
+            outbox.lose(Lost { confirmation: true, reads: false });
+        }
+        let has_lost = |Lost { reads, confirmation }| reads || (confirmation && confirmation_is_kept != Some(true));
+        if committed.outcomes.iter().any(|outcome| matches!(outcome, Outcome::Answer(_))) && has_lost(outbox.lost()) {
+            // No answer means unknown: the client asks again, and says its receipts again before that (SEND-9, RCPT-10).
+            publisher.publish(&committed.published);
+            return outbox.close(store_failed_before());
+        }
+        outbox.reply(|sender| {
+            if confirmation_is_kept == Some(true) {
+                sender.confirmation_is_kept();
+            }
+            for outcome in &committed.outcomes {
+                match outcome {
+                    Outcome::Answer(answer) => send::put_answer(answer, sender),
+                    Outcome::Refused(code) => {
+                        refused.get_or_insert(*code);
+                    }
+                    Outcome::Received(_) | Outcome::Read(_) | Outcome::Done => {}
+                    Outcome::App(_) | Outcome::Attached(_) | Outcome::Revoked(_) | Outcome::Swept { .. } => {
+                        refused.get_or_insert(ErrorCode::Internal);
+                    }
                 }
             }
+        });
+        publisher.publish(&committed.published);
+        if let Some(code) = refused {
+            outbox.close(code.into());
         }
-    });
-    publisher.publish(&committed.published);
-    if let Some(code) = refused {
-        outbox.close(code.into());
     }
 }
 

@@ -3,7 +3,7 @@
 use super::Peer;
 use crate::hub::{Lost, Outbox};
 use crate::ids::{ConversationId, Position, Seq};
-use crate::store::{Batch, Operation, Outcome, ReadUpTo, Received};
+use crate::store::{About, Batch, Operation, Outcome, ReadUpTo, Received};
 
 /// Confirmations are cumulative: of several in a row the last says everything (DLVR-4).
 pub(super) fn received(peer: &Peer, position: u64, now: u64, batch: &mut Batch) {
@@ -45,8 +45,12 @@ fn is_read(operation: &Operation) -> bool {
     matches!(operation, Operation::ReadUpTo(_))
 }
 
+const ALONE: u64 = 1;
+const READS: u64 = 2;
+const CONFIRMS: u64 = 4;
+
 /// The receipts of a batch.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Receipts {
     /// There is nothing else in it.
     alone: bool,
@@ -68,6 +72,20 @@ impl Receipts {
         }
     }
 
+    /// As what comes with the batch says it.
+    pub(super) fn about(self) -> About {
+        let Self { alone, reads, confirmed } = self;
+        let bit = |is_set: bool, bit: u64| if is_set { bit } else { 0 };
+        let bits = bit(alone, ALONE) | bit(reads, READS) | bit(confirmed.is_some(), CONFIRMS);
+        [bits, confirmed.unwrap_or_default().0]
+    }
+
+    pub(super) fn of_about([bits, position]: About) -> Self {
+        let is_set = |bit: u64| bits & bit != 0;
+        let confirmed = is_set(CONFIRMS).then_some(Position(position));
+        Self { alone: is_set(ALONE), reads: is_set(READS), confirmed }
+    }
+
     /// What to do when the store could not keep the batch. Receipts are no reason to end the connection of somebody who
     /// reads: what is confirmed is committed again ([`received_before`]), and read marks are said again, if the client is
     /// told nothing that makes it take them for kept (RCPT-10).
@@ -87,5 +105,20 @@ impl Receipts {
         };
         let confirmed = self.confirmed?;
         Some(outcomes.iter().filter_map(cursor).max().is_some_and(|cursor| cursor >= confirmed))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn what_comes_with_a_batch_says_its_receipts(alone: bool, reads: bool, confirmed: Option<u64>) {
+            let receipts = Receipts { alone, reads, confirmed: confirmed.map(Position) };
+            prop_assert_eq!(Receipts::of_about(receipts.about()), receipts);
+        }
     }
 }

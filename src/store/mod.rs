@@ -15,10 +15,12 @@
 //!
 //! # Layout
 //! - [`record`]: the words of this interface: operations, outcomes, entries
+//! - [`completion`]: whom the store calls back
 //! - [`memory`]: the reference model: plain maps, obviously right, nothing on disk
 //! - [`engine`]: the store on disk: a journal in front of sled
 //! - `conformance`: one suite that every store passes
 
+pub mod completion;
 #[cfg(test)]
 mod conformance;
 pub mod engine;
@@ -28,6 +30,7 @@ pub mod record;
 use futures_util::future::{BoxFuture, Either, Ready, ready};
 use tokio::sync::watch;
 
+pub use completion::{About, Caller, Completion};
 pub use record::{
     Admission, Answer, App, Attach, Attached, Committed, Device, Few, InboxEntry, Item, Operation, Outcome, Page,
     Publication, ReadLimit, ReadUpTo, Receipt, Received, Recipient, Refusal, Send, Sweep, User,
@@ -37,11 +40,6 @@ use crate::ids::{AppId, Position, UserId};
 
 /// Operations that are decided together: all of one connection's wake-up, as a rule. Bounded by the caller.
 pub type Batch = Vec<Operation>;
-
-/// Called once, in commit order and on the store's own thread (where the store has one and is not closed); it must not
-/// block. An error means that nothing of the batch is promised: it may or may not be there after a restart, and the
-/// callers' peers will ask again.
-pub type Completion = Box<dyn FnOnce(Result<Committed, StoreError>) + std::marker::Send>;
 
 /// Ends when a batch has been taken: at once, as a rule, or when there is room for it.
 pub type Taking<'a> = Either<Ready<()>, BoxFuture<'a, ()>>;
@@ -93,7 +91,7 @@ pub trait Store: std::marker::Send + Sync + 'static {
 /// As the completion got it.
 pub async fn commit_and_wait(store: &dyn Store, batch: Batch) -> Result<Committed, StoreError> {
     let (answer, wait) = tokio::sync::oneshot::channel();
-    store.commit(batch, Box::new(move |committed| drop(answer.send(committed)))).await;
+    store.commit(batch, Completion::once(move |committed| drop(answer.send(committed)))).await;
     wait.await.unwrap_or(Err(StoreError::Closed))
 }
 

@@ -93,7 +93,7 @@ struct Done(Option<Completion>);
 impl Done {
     fn call(mut self, committed: Result<Committed, StoreError>) {
         if let Some(completion) = self.0.take() {
-            completion(committed);
+            completion.call(committed);
         }
     }
 }
@@ -101,7 +101,7 @@ impl Done {
 impl Drop for Done {
     fn drop(&mut self) {
         if let Some(completion) = self.0.take() {
-            completion(Err(StoreError::Closed));
+            completion.call(Err(StoreError::Closed));
         }
     }
 }
@@ -230,7 +230,7 @@ impl SimStore {
         let state = &mut *guard;
         if state.acks_early && state.refusing.is_none() {
             let committed = state.decide(batch.clone());
-            let nothing = Done(Some(Box::new(drop)));
+            let nothing = Done(Some(Completion::once(drop)));
             state.waiting.push_back(Decided { batch: Some(batch), done: nothing, committed: Ok(Committed::default()) });
             state.settled.push_back(Decided { batch: None, done, committed: Ok(committed) });
             return self.waker.wake_by_ref();

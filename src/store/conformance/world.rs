@@ -15,8 +15,8 @@ use crate::store::engine::tests::audit::audit;
 use crate::store::engine::{Around, Engine, EngineConfig};
 use crate::store::memory::Memory;
 use crate::store::{
-    Admission, Answer, Attach, Attached, Batch, Committed, InboxEntry, Item, Operation, Outcome, Page, Publication,
-    ReadLimit, ReadUpTo, Received, Recipient, Refusal, Send, Store, StoreError, Sweep, User,
+    Admission, Answer, Attach, Attached, Batch, Committed, Completion, InboxEntry, Item, Operation, Outcome, Page,
+    Publication, ReadLimit, ReadUpTo, Received, Recipient, Refusal, Send, Store, StoreError, Sweep, User,
 };
 
 pub struct World {
@@ -97,7 +97,7 @@ impl World {
     pub fn submit(&self, batch: Batch) -> OnItsWay {
         let (answer, wait) = sync_channel(1);
         let done = move |committed| answer.send(committed).expect("somebody waits");
-        self.runtime.block_on(self.store.commit(batch, Box::new(done)));
+        self.runtime.block_on(self.store.commit(batch, Completion::once(done)));
         OnItsWay(wait)
     }
 

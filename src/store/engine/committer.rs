@@ -83,7 +83,7 @@ impl Done {
 
     fn call(&mut self, result: Result<Committed, StoreError>) {
         if let Some(completion) = self.0.take() {
-            completion(result);
+            completion.call(result);
         }
     }
 }
@@ -91,7 +91,7 @@ impl Done {
 impl Drop for Done {
     fn drop(&mut self) {
         if let Some(completion) = self.0.take() {
-            completion(Err(StoreError::Closed));
+            completion.call(Err(StoreError::Closed));
         }
     }
 }

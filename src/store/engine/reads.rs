@@ -12,7 +12,7 @@ use super::rows::{AppRow, Body, Content, Entry, corrupt};
 use super::state::{At, State, User, UserKey};
 use crate::ids::{AppId, Position};
 use crate::store;
-use crate::store::{App, Committed, Device, InboxEntry, Item, Page, ReadLimit, StoreError};
+use crate::store::{App, Committed, Completion, Device, InboxEntry, Item, Page, ReadLimit, StoreError};
 use crate::sync::MutexGuard;
 
 /// A piece of an inbox.
@@ -203,7 +203,7 @@ fn finished(shared: &Shared, core: MutexGuard<'_, Core>, at: At, page: Page) -> 
         return Read { page, durable: None };
     }
     let (done, durable) = oneshot::channel();
-    shared.after_all(core, Box::new(move |result| drop(done.send(result))));
+    shared.after_all(core, Completion::once(move |result| drop(done.send(result))));
     Read { page, durable: Some(durable) }
 }
 

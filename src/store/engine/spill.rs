@@ -14,7 +14,7 @@ use super::keys;
 use super::rows::{Answers, Number, UserRow, seal};
 use super::state::{Changed, Spill, Written};
 use crate::ids::{AppId, UserId};
-use crate::store::StoreError;
+use crate::store::{Completion, StoreError};
 
 /// Objects looked at under one lock.
 const CHUNK: usize = 64;
@@ -133,7 +133,7 @@ impl Spiller {
         let spills = chunk.iter().map(|changed| core.state.spill(*changed, of.number, of.ended.last_group)).collect();
         let (durable, wait) = sync_channel(1);
         let done = move |result: Result<_, StoreError>| drop(durable.send(result.map(drop)));
-        self.shared.after_all(core, Box::new(done));
+        self.shared.after_all(core, Completion::once(done));
         loop {
             match wait.recv_timeout(CLOSING_PAUSE) {
                 Ok(Ok(())) => return Ok(spills),

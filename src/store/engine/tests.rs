@@ -201,7 +201,7 @@ fn making(app: &str) -> Batch {
 /// A completion that passes the result on.
 fn reporting() -> (Completion, Receiver<Result<Committed, StoreError>>) {
     let (told, result) = channel();
-    (Box::new(move |committed| told.send(committed).expect("somebody listens")), result)
+    (Completion::once(move |committed| told.send(committed).expect("somebody listens")), result)
 }
 
 fn path_of(file: &File) -> PathBuf {

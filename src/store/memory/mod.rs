@@ -55,7 +55,7 @@ impl Memory {
         }
         while let Some((done, committed)) = state.decided.pop_front() {
             drop(state);
-            done(committed);
+            done.call(committed);
             state = self.state();
         }
         state.calling = false;

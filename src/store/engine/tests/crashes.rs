@@ -9,7 +9,7 @@ use super::faulty::{Errno, Fault, FaultyFiles, Image, Unsynced};
 use super::{Engine, block_on, cases, in_memory, in_parallel};
 use crate::store::conformance::histories::{History, contents};
 use crate::store::conformance::world::{World, gathering, tiny};
-use crate::store::{Batch, Store, StoreError, commit_and_wait};
+use crate::store::{Batch, Completion, Store, StoreError, commit_and_wait};
 
 /// Opens what a crash left after `answered` batches: it must hold those, perhaps some of the `on_their_way` ones after them,
 /// and nothing else; and the history goes on from there as if nothing had happened.
@@ -63,7 +63,7 @@ fn run_together(engine: &Engine, history: &History, files: &Arc<FaultyFiles>, ba
                 files.answered.fetch_add(1, Ordering::SeqCst);
                 told.send(committed).expect("somebody waits");
             };
-            block_on(engine.commit(Batch::clone(batch), Box::new(done)));
+            block_on(engine.commit(Batch::clone(batch), Completion::once(done)));
             (result, wanted)
         });
         for (result, wanted) in submitted.collect::<Vec<_>>() {

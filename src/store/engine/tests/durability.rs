@@ -8,7 +8,7 @@ use futures_util::FutureExt;
 
 use super::{Engine, EngineConfig, TestFiles, block_on, config, copy, making, open, open_with, reporting};
 use crate::store::conformance::world::World;
-use crate::store::{Operation, Outcome, Store, StoreError, commit_and_wait};
+use crate::store::{Completion, Operation, Outcome, Store, StoreError, commit_and_wait};
 
 /// Long enough that a store which does not wait would have answered.
 const A_MOMENT: Duration = Duration::from_millis(100);
@@ -94,7 +94,7 @@ fn what_was_acked_is_in_a_copy_of_the_files_taken_at_that_moment() {
         let sends = (1..=20).map(|n| Operation::Send(world.sending(&alice, (id - 1) * 20 + n, "bob", "hi"))).collect();
         let (copied, wait) = channel();
         let (from, to) = (directory.path().to_owned(), copies.path().join(id.to_string()));
-        let done = Box::new(move |committed: Result<_, StoreError>| {
+        let done = Completion::once(move |committed: Result<_, StoreError>| {
             copy(&from, &to);
             copied.send(committed.is_ok()).unwrap();
         });
@@ -117,7 +117,7 @@ fn completions_come_in_the_order_of_commits() {
         let told = told.clone();
         // Some change something and some do not.
         let batch = making(&format!("app {}", number / 3));
-        block_on(engine.commit(batch, Box::new(move |_| told.send(number).unwrap())));
+        block_on(engine.commit(batch, Completion::once(move |_| told.send(number).unwrap())));
     }
     drop(told);
     assert_eq!(order.iter().collect::<Vec<_>>(), (0..500).collect::<Vec<_>>());
@@ -170,7 +170,7 @@ fn a_panic_on_the_stores_thread_leaves_nobody_waiting() {
     let engine = open(directory.path()).unwrap();
     let (go, wait) = channel();
     let (started, is_running) = channel();
-    let panicking = Box::new(move |_| {
+    let panicking = Completion::once(move |_| {
         started.send(()).unwrap();
         wait.recv().unwrap();
         panic!("on purpose");

@@ -15,7 +15,7 @@ use super::{Engine, EngineConfig, TestFiles, block_on, config, making, open_with
 use crate::ids::{AppId, Position, UserId};
 use crate::store::conformance::world::{World, tiny};
 use crate::store::{
-    Answer, Committed, Health, Operation, Outcome, ReadLimit, Received, Store, StoreError, commit_and_wait,
+    Answer, Committed, Completion, Health, Operation, Outcome, ReadLimit, Received, Store, StoreError, commit_and_wait,
 };
 
 /// Longer than anything takes here, unless it does not come at all.
@@ -68,7 +68,7 @@ fn a_store_that_cannot_write_any_more_says_so_and_why() {
     assert!(health.has_changed().unwrap());
     let told = health.borrow_and_update().clone();
     assert!(matches!(&told, Health::Failed(StoreError::Io(why)) if why.contains("the disk is gone")), "{told:?}");
-    drop(engine.commit(making("again"), Box::new(|_| {})));
+    drop(engine.commit(making("again"), Completion::once(|_| {})));
     assert!(!health.has_changed().unwrap(), "it is told once");
 }
 
@@ -93,7 +93,7 @@ fn a_panic_on_the_stores_thread_is_a_failure_that_is_told() {
     let directory = tempfile::tempdir().unwrap();
     let engine = super::open(directory.path()).unwrap();
     let mut health = engine.health();
-    block_on(engine.commit(making("app"), Box::new(|_| panic!("on purpose"))));
+    block_on(engine.commit(making("app"), Completion::once(|_| panic!("on purpose"))));
     let failed = async { health.wait_for(|health| matches!(health, Health::Failed(_))).await.map(drop) };
     block_on(async { tokio::time::timeout(PATIENCE, failed).await }).expect("it is told").unwrap();
 }
