@@ -66,7 +66,7 @@ pub(super) const OWNED_PREFIX_BYTES: usize = 13;
 pub(super) const ANSWERS_A_ROW: u64 = 16;
 
 /// Rows of answers lie in a ring: a new one takes the place of the one it pushes out. The last 256 answers touch up to 17.
-const ANSWER_ROWS: u64 = postrider_protocol::limits::KEPT_ANSWERS as u64 / ANSWERS_A_ROW + 1;
+pub(super) const ANSWER_ROWS: u64 = postrider_protocol::limits::KEPT_ANSWERS as u64 / ANSWERS_A_ROW + 1;
 
 fn start(table: Table, app: AppId, rest: usize) -> Key {
     let mut key = Key::with_capacity(5 + rest);

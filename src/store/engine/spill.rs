@@ -11,9 +11,9 @@ use super::disk::Disk;
 use super::files::Files;
 use super::journal::{Filled, Segments};
 use super::keys;
-use super::rows::{Answers, Number, UserRow, seal};
-use super::state::{Changed, Spill, Written};
-use crate::ids::{AppId, UserId};
+use super::rows::{AnswerWords, Answers, Number, Record as _, UserRow, seal};
+use super::state::{Changed, Spill, SpilledAnswers, Written};
+use crate::ids::{AppId, SendId, UserId};
 use crate::store::{Completion, StoreError};
 
 /// Objects looked at under one lock.
@@ -163,20 +163,22 @@ pub(super) fn write(disk: &Disk, spill: Spill) -> Result<(), StoreError> {
     for (key, value) in spill.rows {
         disk.write(&key, value.as_deref())?;
     }
-    for (key, group, Answers(mut answers)) in spill.answers {
-        // The row may have earlier answers of the same group, unless these are all of it; else it has what no repetition may
-        // ask for any more.
-        let lacks_some = (answers.len() as u64) < keys::ANSWERS_A_ROW;
-        if let Some(Answers(kept)) = lacks_some.then(|| disk.get(&key)).transpose()?.flatten() {
-            let is_new = |id| answers.iter().any(|answer| answer.send_id() == id);
-            let kept: Vec<_> = kept
-                .into_iter()
-                .filter(|kept| keys::answer_group(kept.send_id()) == group && !is_new(kept.send_id()))
-                .collect();
-            answers.extend(kept);
-            answers.sort_unstable_by_key(|answer| answer.send_id());
-        }
-        disk.write(&key, Some(&seal(&key, &Answers(answers))))?;
+    for SpilledAnswers { key, number, first, words } in spill.answers {
+        // The row may have earlier answers of its number, unless these begin with its first; else it has what no repetition
+        // may ask for any more.
+        let lacks_some = keys::answer_group(SendId(first.0.saturating_sub(1))) == number;
+        let kept = lacks_some.then(|| disk.get(&key)).transpose()?.flatten();
+        let words = match kept {
+            None => words,
+            Some(Answers(mut kept)) => {
+                kept.retain(|kept| keys::answer_group(kept.send_id()) == number && kept.send_id() < first);
+                let mut all = Vec::new();
+                Answers(kept).write(&mut all);
+                all.extend_from_slice(&words.0);
+                AnswerWords(all)
+            }
+        };
+        disk.write(&key, Some(&seal(&key, &words)))?;
     }
     Ok(())
 }

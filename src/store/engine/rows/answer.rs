@@ -22,6 +22,10 @@ impl AnswerRow {
 /// Answers that lie in one row, in the order of their `send_id`s.
 pub(in super::super) struct Answers(pub Vec<AnswerRow>);
 
+/// [`Answers`], as written.
+#[derive(Default)]
+pub(in super::super) struct AnswerWords(pub Vec<u8>);
+
 impl Record for AnswerRow {
     fn write(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.fingerprint.to_le_bytes());
@@ -70,5 +74,15 @@ impl Record for Answers {
             answers.push(AnswerRow::read(from)?);
         }
         Some(Answers(answers))
+    }
+}
+
+impl Record for AnswerWords {
+    fn write(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.0);
+    }
+
+    fn read(from: &mut Reader) -> Option<Self> {
+        Some(AnswerWords(from.rest().into()))
     }
 }

@@ -17,7 +17,7 @@ mod user;
 use bytes::{Buf, Bytes};
 use prost::encoding::decode_varint;
 
-pub(super) use self::answer::{AnswerRow, Answers};
+pub(super) use self::answer::{AnswerRow, AnswerWords, Answers};
 pub(super) use self::app::AppRow;
 pub(super) use self::conversation::ConversationRow;
 pub(super) use self::entry::{Body, Chunk, Content, Entry, MessageFacts, ReceiptFacts, ReceiptKind};

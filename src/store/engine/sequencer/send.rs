@@ -43,13 +43,13 @@ impl Deciding<'_> {
             Err(failed) => return Err(failed),
         };
         self.state.moving(sender).set_highest(index, id);
-        self.state.push_answer(sender, index, AnswerRow { fingerprint, answer });
+        self.state.push_answer(sender, index, &AnswerRow { fingerprint, answer });
         Ok(answer)
     }
 
     fn repeated(&self, sender: At, send: &Send, fingerprint: u64) -> Result<Answer, Stop> {
-        let kept = match self.state.user(sender).answer(send.device, send.send_id) {
-            Some(hot) => hot.clone(),
+        let kept = match self.state.user(sender).answers.find(send.device, send.send_id) {
+            Some(hot) => hot,
             None => {
                 let key = self.state.user_key(sender);
                 let found = cold::answer(&*self.state.disk()?, key, send.device, send.send_id)?;

@@ -45,10 +45,11 @@ pub(super) fn put_entry(out: &mut Vec<u8>, (app, user): UserKey, entry: &Entry) 
     entry.write(out);
 }
 
-pub(super) fn put_answer(out: &mut Vec<u8>, (app, user): UserKey, device: DeviceId, answer: &AnswerRow) {
+/// `words`: an [`AnswerRow`], as written.
+pub(super) fn put_answer(out: &mut Vec<u8>, (app, user): UserKey, device: DeviceId, words: &[u8]) {
     put_key(out, ANSWER, app, user.0);
     put_number(out, device.0);
-    answer.write(out);
+    out.extend_from_slice(words);
 }
 
 fn put_key(out: &mut Vec<u8>, kind: u8, app: AppId, number: u64) {
@@ -188,7 +189,7 @@ impl State {
                 let Some(at) = self.find_user(key.0, key.1)? else { return Ok(()) };
                 let group = self.group.number;
                 if self.user(at).device(device).is_some() {
-                    self.user_mut(at).push_answer(device, row, group);
+                    self.user_mut(at).answers.push(device, &row, group);
                 }
             }
         }

@@ -7,7 +7,7 @@
 //! # Layout
 //! - this file: finding and loading
 //! - `objects`: objects under their keys
-//! - `user`: a user in memory; `newest`: its newest receipts
+//! - `user`: a user in memory; `newest`: its newest receipts; `answers`: what its devices were answered
 //! - `group`: what was decided, on its way to the journal
 //! - `change`: what a group is made of, as bytes; replay
 //! - `spill`: what goes to sled when a segment is full
@@ -15,6 +15,7 @@
 //! - `evict`: what memory is bounded by
 //! - `survey`: all users, one after the other
 
+mod answers;
 mod change;
 mod evict;
 mod group;
@@ -40,7 +41,7 @@ use self::group::Touched;
 pub(super) use self::newest::ReceiptKey;
 pub(super) use self::objects::At;
 use self::objects::{Finder, Object, Objects};
-pub(super) use self::spill::{Spill, Written};
+pub(super) use self::spill::{Spill, SpilledAnswers, Written};
 pub(super) use self::survey::Found;
 pub(super) use self::user::User;
 use super::cold;
@@ -366,11 +367,12 @@ impl State {
     }
 
     /// Keeps what a device was answered.
-    pub(super) fn push_answer(&mut self, at: At, device: usize, row: AnswerRow) {
-        let group = self.group.number;
-        let id = self.users[at].value.row.devices[device].id;
-        change::put_answer(&mut self.group.events, self.users[at].key, id, &row);
-        self.touched(at).push_answer(id, row, group);
+    pub(super) fn push_answer(&mut self, at: At, device: usize, answer: &AnswerRow) {
+        self.touched(at);
+        let Object { key, value: user, .. } = &mut self.users[at];
+        let device = user.row.devices[device].id;
+        let words = user.answers.push(device, answer, self.group.number);
+        change::put_answer(&mut self.group.events, *key, device, words);
     }
 
     /// Visits living entries with `after < position ≤ up_to` in order until told to stop.

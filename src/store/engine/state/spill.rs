@@ -5,9 +5,9 @@ use std::sync::Weak;
 
 use super::super::disk::Disk;
 use super::super::keys::{self, Key};
-use super::super::rows::{Answers, Body, Chunk, Content, Entry, Number, Piece, Record, seal};
+use super::super::rows::{AnswerWords, Body, Chunk, Content, Entry, Number, Piece, Record, seal};
 use super::{Changed, ReceiptKey, State, User};
-use crate::ids::{AppId, ConversationId, DeviceId, Position, UserId};
+use crate::ids::{AppId, ConversationId, Position, SendId, UserId};
 
 /// Bytes of a row, roughly. sled keeps up to 21 rows in one page and moves a page above 128 KiB to a file of its own,
 /// which it never syncs: rows must stay so small that no page gets there.
@@ -28,10 +28,20 @@ pub(in super::super) struct Spill {
     pub ranges: Vec<(Key, Key)>,
     /// A user that is gone: its name's row, if it is still its own.
     pub nameless: Option<(AppId, UserId)>,
-    /// Answers to be added to those in the rows: by row, oldest first.
-    pub answers: Vec<(Key, u64, Answers)>,
+    /// Answers to be added to those in the rows.
+    pub answers: Vec<SpilledAnswers>,
     /// What the state is told when that is on stable storage.
     pub written: Written,
+}
+
+/// Answers of one row.
+pub(in super::super) struct SpilledAnswers {
+    pub key: Key,
+    /// Which of the device's rows.
+    pub number: u64,
+    /// To the first send that is answered here; the row in sled may have some to earlier ones.
+    pub first: SendId,
+    pub words: AnswerWords,
 }
 
 /// What was written of a user's inbox.
@@ -245,19 +255,18 @@ fn entry_bytes(entry: &Entry) -> usize {
     }
 }
 
-/// Answers of the segment that may still be asked for.
+/// Answers of the segment that may still be asked for, and newer ones that lie in the same rows.
 fn spill_answers(app: AppId, id: UserId, user: &User, last_group: u64, spill: &mut Spill) {
-    let kept = postrider_protocol::limits::KEPT_ANSWERS as u64;
-    let mut groups: BTreeMap<(DeviceId, u64), Answers> = BTreeMap::new();
-    for hot in user.answers.iter().take_while(|hot| hot.group <= last_group) {
-        let Some(device) = user.device(hot.device) else { continue };
-        let send_id = hot.row.send_id();
-        if send_id.0 + kept > user.row.devices[device].highest.0 {
-            let group = groups.entry((hot.device, keys::answer_group(send_id))).or_insert_with(|| Answers(Vec::new()));
-            group.0.push(hot.row.clone());
+    for row in user.answers.up_to_group(last_group) {
+        let Some(device) = user.device(row.device) else { continue };
+        if keys::answer_group(user.row.devices[device].highest) < row.number + keys::ANSWER_ROWS {
+            let key = keys::answers(app, id, row.device, row.number);
+            spill.answers.push(SpilledAnswers {
+                key,
+                number: row.number,
+                first: row.first,
+                words: AnswerWords(row.words.clone()),
+            });
         }
-    }
-    for ((device, group), answers) in groups {
-        spill.answers.push((keys::answers(app, id, device, group), group, answers));
     }
 }

@@ -3,9 +3,10 @@
 
 use std::collections::VecDeque;
 
-use super::super::rows::{AnswerRow, Content, Entry, ReceiptFacts, UserRow};
+use super::super::rows::{Content, Entry, ReceiptFacts, UserRow};
+use super::answers::HotAnswers;
 use super::newest::{Newest, NewestReceipts, ReceiptKey};
-use crate::ids::{DeviceId, Position, SendId};
+use crate::ids::{DeviceId, Position};
 
 /// Dead entries in an inbox at which it is looked whether to close the gaps.
 const MANY_DEAD: usize = 32;
@@ -24,8 +25,8 @@ pub(in super::super) struct User {
     pub moved: u8,
     /// Entries that may not be in sled, in the order of their positions.
     hot: VecDeque<HotEntry>,
-    /// Answers that may not be in sled, oldest first.
-    pub answers: VecDeque<HotAnswer>,
+    /// Answers that may not be in sled.
+    pub answers: HotAnswers,
     /// Where the newest receipt of each kind, conversation and user is.
     pub newest: NewestReceipts,
     dead: usize,
@@ -47,13 +48,6 @@ pub(in super::super) struct HotEntry {
     /// The group it came with.
     pub group: u64,
     pub dead: bool,
-}
-
-pub(in super::super) struct HotAnswer {
-    pub device: DeviceId,
-    pub row: AnswerRow,
-    /// The group it came with.
-    pub group: u64,
 }
 
 impl ReceiptFacts {
@@ -214,30 +208,8 @@ impl User {
     /// A device is no more, and nobody asks for its answers.
     pub(in super::super) fn lose_device(&mut self, id: DeviceId) {
         self.row.devices.retain(|device| device.id != id);
-        self.answers.retain(|hot| hot.device != id);
+        self.answers.lose_device(id);
         self.lost_devices.push(id);
-    }
-
-    /// Keeps an answer; those that no repetition may ask for any more go.
-    pub(in super::super) fn push_answer(&mut self, device: DeviceId, row: AnswerRow, group: u64) {
-        let kept = postrider_protocol::limits::KEPT_ANSWERS as u64;
-        let newest = row.send_id().0;
-        let is_old = |front: &HotAnswer| front.device == device && front.row.send_id().0 + kept <= newest;
-        let goes = match self.row.devices.len() {
-            // Each `send_id` has one answer. The oldest is out of every cache by now, and is not looked at.
-            1 => self.answers.len() as u64 >= kept,
-            _ => self.answers.front().is_some_and(is_old),
-        };
-        if goes {
-            self.answers.pop_front();
-        }
-        self.answers.push_back(HotAnswer { device, row, group });
-    }
-
-    /// An answer that may not be in sled.
-    pub(in super::super) fn answer(&self, device: DeviceId, send_id: SendId) -> Option<&AnswerRow> {
-        let found = self.answers.iter().rev().find(|hot| hot.device == device && hot.row.send_id() == send_id);
-        found.map(|hot| &hot.row)
     }
 
     /// Living entries of groups up to this one, oldest first.
@@ -257,9 +229,7 @@ impl User {
         }
         // Also when none of them is hot any more: their rows are there, and must be cleared one day.
         self.cold = self.cold.max(position);
-        while self.answers.front().is_some_and(|hot| hot.group <= group) {
-            self.answers.pop_front();
-        }
+        self.answers.cool(group);
     }
 
     /// Sled has a row now that says where the newest receipt of a kind is: it is deleted if that has been overtaken meanwhile.
