@@ -18,6 +18,9 @@ use crate::rivals::{self, Rival};
 /// Of ten recipients, one is offline: its messages stay.
 const ONE_OFFLINE_IN: usize = 10;
 
+/// This part of the time a store works before it is measured.
+const WARM_UP: u32 = 3;
+
 #[derive(Serialize)]
 pub struct Row {
     producers: usize,
@@ -88,6 +91,8 @@ fn load(store: Arc<dyn Store>, producers: usize, time: Duration) -> (Run, Cpu) {
     let pairs = pairs(&*store, "user", producers);
     let manner = |pair| if pair % ONE_OFFLINE_IN == 0 { Manner::Away } else { Manner::Prompt };
     let mut load = Load::new(Arc::clone(&store), pairs, manner);
+    // Until the files are there that are made once, and memory has what it will have.
+    load.run(Until::Time(time / WARM_UP), &mut |_| {});
     let before = Cpu::now();
     let run = load.run(Until::Time(time), &mut |_| {});
     let cpu = Cpu::now().since(before);

@@ -175,31 +175,32 @@ impl Shared {
     fn decide(&self, batch: &Batch, done: Done) -> Result<(), Done> {
         let weight = weight(batch);
         let mut core = self.core();
-        let mut stands = false;
-        let result = match core.way(weight) {
+        let mut waiting = Waiting { done, result: Ok(Committed::default()), stands: false };
+        match core.way(weight) {
             Way::Closed => {
                 drop(core);
-                drop(done);
+                drop(waiting);
                 return Ok(());
             }
             Way::Failed(failure) if self.serves_after_failure => {
                 let (failure, durable) = (failure.clone(), self.queue.durable());
-                stands = true;
-                sequencer::frozen::answer_durable(&mut core.state, batch, durable).ok_or(failure)
+                waiting.stands = true;
+                waiting.result = sequencer::frozen::answer_durable(&mut core.state, batch, durable).ok_or(failure);
             }
-            Way::Failed(failure) => Err(failure.clone()),
-            Way::Open => core.decide(batch),
-            Way::Wait => return Err(done),
+            Way::Failed(failure) => waiting.result = Err(failure.clone()),
+            Way::Open => core.decide(batch, &mut waiting.result),
+            Way::Wait => return Err(waiting.done),
             Way::Full(why) => {
                 let full = StoreError::Full(why.to_owned());
-                sequencer::frozen::answer(&mut core.state, batch).and_then(|answered| answered.ok_or(full))
+                let answered = sequencer::frozen::answer(&mut core.state, batch);
+                waiting.result = answered.and_then(|answered| answered.ok_or(full));
             }
-        };
-        if let (Some(failure), false) = (&core.failure, stands) {
+        }
+        if let (Some(failure), false) = (&core.failure, waiting.stands) {
             self.tell(failure);
         }
-        let urgent = !result.as_ref().is_ok_and(|committed| is_lazy(&core.state, committed));
-        self.queue.push(core, Waiting { done, result, stands }, weight, urgent);
+        let urgent = !waiting.result.as_ref().is_ok_and(|committed| is_lazy(&core.state, committed));
+        self.queue.push(core, waiting, weight, urgent);
         Ok(())
     }
 
@@ -280,16 +281,18 @@ impl Shared {
 }
 
 impl Core {
-    fn decide(&mut self, batch: &Batch) -> Result<Committed, StoreError> {
-        let decided = sequencer::decide(&mut self.state, batch);
+    /// Into `result`, where it stays until it is answered: nothing that large is moved about while others wait.
+    fn decide(&mut self, batch: &Batch, result: &mut Result<Committed, StoreError>) {
+        let Ok(committed) = result else { return };
+        let decided = sequencer::decide(&mut self.state, batch, committed);
         self.state.note_changes();
         self.state.evict();
-        decided.map_err(|failure| {
+        if let Err(failure) = decided {
             if failure.half_done {
                 self.failure = Some(failure.error.clone());
             }
-            failure.error
-        })
+            *result = Err(failure.error);
+        }
     }
 }
 

@@ -30,14 +30,14 @@ pub(super) struct Failure {
     pub half_done: bool,
 }
 
-/// Decides a batch. A refused operation leaves no change, and neither does one that meets damage before its first change;
-/// what the batch decided before that stands, and is answered when it is asked again.
+/// Decides a batch, into `committed`, which is empty. A refused operation leaves no change, and neither does one that meets
+/// damage before its first change; what the batch decided before that stands, and is answered when it is asked again.
 ///
 /// # Errors
 /// [`StoreError::Corrupt`] and [`StoreError::Io`] of the rows in sled.
-pub(super) fn decide(state: &mut State, batch: &[Operation]) -> Result<Committed, Failure> {
-    let mut committed =
-        Committed { outcomes: Few::with_capacity(batch.len()), published: Few::with_capacity(batch.len()) };
+pub(super) fn decide(state: &mut State, batch: &[Operation], committed: &mut Committed) -> Result<(), Failure> {
+    committed.outcomes.reserve(batch.len());
+    committed.published.reserve(batch.len());
     for operation in batch {
         let before = state.changes();
         let outcome = match decide_one(state, &mut committed.published, operation) {
@@ -50,7 +50,7 @@ pub(super) fn decide(state: &mut State, batch: &[Operation]) -> Result<Committed
         };
         committed.outcomes.push(outcome);
     }
-    Ok(committed)
+    Ok(())
 }
 
 /// Why an operation goes no further.
