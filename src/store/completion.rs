@@ -23,7 +23,7 @@ pub struct Completion {
 
 impl Completion {
     /// Calls whoever is there anyway. Nothing is allocated for it, which the store's thread would have to give back to
-    /// another's memory: of what a durable message costs, that was a tenth.
+    /// another's memory: of what a durable message costs, that was an eighth.
     #[must_use]
     pub fn of(caller: Arc<dyn Caller>, about: About) -> Self {
         Self { caller, about }
