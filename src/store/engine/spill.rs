@@ -163,7 +163,8 @@ pub(super) fn write(disk: &Disk, spill: Spill) -> Result<(), StoreError> {
     for (key, value) in spill.rows {
         disk.write(&key, value.as_deref())?;
     }
-    for SpilledAnswers { key, number, first, words } in spill.answers {
+    for SpilledAnswers { key, first, words } in spill.answers {
+        let number = keys::answer_group(first);
         // The row may have earlier answers of its number, unless these begin with its first; else it has what no repetition
         // may ask for any more.
         let lacks_some = keys::answer_group(SendId(first.0.saturating_sub(1))) == number;

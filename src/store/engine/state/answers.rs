@@ -26,9 +26,7 @@ pub(in super::super) struct HotAnswers {
 #[derive(Default)]
 pub(super) struct Row {
     pub device: DeviceId,
-    /// Which of the device's.
-    pub number: u64,
-    /// To the first send that is answered in it.
+    /// The first send that is answered in it.
     pub first: SendId,
     /// The group of its first answer, and of its last.
     groups: (u64, u64),
@@ -67,7 +65,7 @@ impl HotAnswers {
         }
         // Another device may have sent meanwhile.
         if let Some(newest) = self.others.iter().rposition(|row| row.device == device)
-            && self.others[newest].number == number
+            && self.others[newest].number() == number
             && let Some(row) = self.others.remove(newest)
         {
             self.open = row;
@@ -75,13 +73,13 @@ impl HotAnswers {
         }
         let mut words = None;
         while let Some(oldest) = self.others.iter().position(|row| row.device == device)
-            && self.others[oldest].number + ANSWER_ROWS <= number
+            && self.others[oldest].number() + ANSWER_ROWS <= number
         {
             words = self.others.remove(oldest).map(|row| row.words);
         }
         let mut words = words.unwrap_or_else(|| Vec::with_capacity(room));
         words.clear();
-        self.open = Row { device, number, first: send_id, groups: (group, group), words };
+        self.open = Row { device, first: send_id, groups: (group, group), words };
     }
 
     /// An answer that is here.
@@ -119,8 +117,13 @@ impl HotAnswers {
 }
 
 impl Row {
+    /// Which of the device's rows.
+    pub fn number(&self) -> u64 {
+        keys::answer_group(self.first)
+    }
+
     fn is(&self, device: DeviceId, number: u64) -> bool {
-        self.device == device && self.number == number && !self.words.is_empty()
+        self.device == device && self.number() == number && !self.words.is_empty()
     }
 
     fn answers(&self) -> Option<Answers> {
@@ -216,8 +219,8 @@ mod tests {
                     for row in ours.up_to_group(up_to) {
                         let ids: Vec<_> = row.answers().unwrap().0.iter().map(|answer| answer.send_id()).collect();
                         prop_assert!(ids.windows(2).all(|two| two[1].0 == two[0].0 + 1));
-                        prop_assert!(ids[0] == row.first && ids.iter().all(|id| keys::answer_group(*id) == row.number));
-                        prop_assert!(rows.insert((row.device.0, row.number), ids).is_none(), "a row twice");
+                        prop_assert!(ids[0] == row.first && ids.iter().all(|id| keys::answer_group(*id) == row.number()));
+                        prop_assert!(rows.insert((row.device.0, row.number()), ids).is_none(), "a row twice");
                     }
                     for (device, id) in hot.iter().copied().filter(|key| plain[key] <= up_to) {
                         let row = &rows[&(device, keys::answer_group(SendId(id)))];

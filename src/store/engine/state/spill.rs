@@ -37,9 +37,7 @@ pub(in super::super) struct Spill {
 /// Answers of one row.
 pub(in super::super) struct SpilledAnswers {
     pub key: Key,
-    /// Which of the device's rows.
-    pub number: u64,
-    /// To the first send that is answered here; the row in sled may have some to earlier ones.
+    /// The first send that is answered here; the row in sled may have answers to earlier ones.
     pub first: SendId,
     pub words: AnswerWords,
 }
@@ -259,14 +257,9 @@ fn entry_bytes(entry: &Entry) -> usize {
 fn spill_answers(app: AppId, id: UserId, user: &User, last_group: u64, spill: &mut Spill) {
     for row in user.answers.up_to_group(last_group) {
         let Some(device) = user.device(row.device) else { continue };
-        if keys::answer_group(user.row.devices[device].highest) < row.number + keys::ANSWER_ROWS {
-            let key = keys::answers(app, id, row.device, row.number);
-            spill.answers.push(SpilledAnswers {
-                key,
-                number: row.number,
-                first: row.first,
-                words: AnswerWords(row.words.clone()),
-            });
+        if keys::answer_group(user.row.devices[device].highest) < row.number() + keys::ANSWER_ROWS {
+            let key = keys::answers(app, id, row.device, row.number());
+            spill.answers.push(SpilledAnswers { key, first: row.first, words: AnswerWords(row.words.clone()) });
         }
     }
 }
