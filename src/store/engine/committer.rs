@@ -174,8 +174,9 @@ impl Shared {
     /// Decides a batch; gives back what waits for it when it has to wait for that.
     fn decide(&self, batch: &Batch, done: Done) -> Result<(), Done> {
         let weight = weight(batch);
-        let mut core = self.core();
+        // Before the lock: whoever is dropped by a panic is told after it is given back.
         let mut waiting = Waiting { done, result: Ok(Committed::default()), stands: false };
+        let mut core = self.core();
         match core.way(weight) {
             Way::Closed => {
                 drop(core);
@@ -281,7 +282,7 @@ impl Shared {
 }
 
 impl Core {
-    /// Into `result`, where it stays until it is answered: nothing that large is moved about while others wait.
+    /// Into `result`, which is empty: nothing that large is handed up from call to call while others wait.
     fn decide(&mut self, batch: &Batch, result: &mut Result<Committed, StoreError>) {
         let Ok(committed) = result else { return };
         let decided = sequencer::decide(&mut self.state, batch, committed);

@@ -23,7 +23,6 @@ impl AnswerRow {
 pub(in super::super) struct Answers(pub Vec<AnswerRow>);
 
 /// [`Answers`], as written.
-#[derive(Default)]
 pub(in super::super) struct AnswerWords(pub Vec<u8>);
 
 impl Record for AnswerRow {
