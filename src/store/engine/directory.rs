@@ -8,7 +8,7 @@ use super::files::Files;
 use crate::store::StoreError;
 
 /// The format this build writes.
-pub(super) const FORMAT: u32 = 4;
+pub(super) const FORMAT: u32 = 5;
 
 /// The oldest that it reads. What it adds to such a directory, older builds cannot read: opening makes it [`FORMAT`].
 const OLDEST: u32 = 3;

@@ -18,7 +18,7 @@ use super::barrier;
 use super::directory::{Directory, failed};
 use super::files::Files;
 use super::keys;
-use super::rows::{Number, Record, unseal};
+use super::rows::{Number, Reach, Record, unseal};
 use crate::store::StoreError;
 
 /// How often opening is tried while the sled of a store that this process just closed gives its files free.
@@ -143,6 +143,11 @@ impl Disk {
     /// The newest segment of the journal that was spilled.
     pub(super) fn spilled(&self) -> Result<u64, StoreError> {
         Ok(self.get::<Number>(&keys::spilled())?.map_or(0, |Number(spilled)| spilled))
+    }
+
+    /// How far the journal went when the newest rows were written; earlier versions did not keep that.
+    pub(super) fn reach(&self) -> Result<Reach, StoreError> {
+        Ok(self.get(&keys::reach())?.unwrap_or_default())
     }
 
     /// Deletes rows with `from ≤ key < end`.

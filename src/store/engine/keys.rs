@@ -28,6 +28,8 @@ pub(super) enum Table {
     Spilled = 11,
     /// Where in an inbox the entries end that were spilled; written after them.
     End = 12,
+    /// How far the journal goes at least, for the rows to rest on it; written by the spill, before them.
+    Reach = 13,
 }
 
 impl Table {
@@ -39,7 +41,7 @@ impl Table {
 }
 
 /// What each table is called, for people.
-pub(super) const TABLES: [(Table, &str); 12] = [
+pub(super) const TABLES: [(Table, &str); 13] = [
     (Table::AppName, "app names"),
     (Table::App, "apps"),
     (Table::UserName, "user names"),
@@ -52,6 +54,7 @@ pub(super) const TABLES: [(Table, &str); 12] = [
     (Table::Newest, "newest receipts"),
     (Table::Spilled, "spilled"),
     (Table::End, "ends of inboxes"),
+    (Table::Reach, "reach of the journal"),
 ];
 
 /// The table that a key is of.
@@ -91,6 +94,10 @@ fn named(table: Table, app: AppId, name: &str) -> Key {
 
 pub(super) fn spilled() -> Key {
     vec![Table::Spilled as u8]
+}
+
+pub(super) fn reach() -> Key {
+    vec![Table::Reach as u8]
 }
 
 pub(super) fn app_name(name: &str) -> Key {

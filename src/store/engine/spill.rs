@@ -11,7 +11,7 @@ use super::disk::Disk;
 use super::files::Files;
 use super::journal::{Filled, Segments};
 use super::keys;
-use super::rows::{AnswerWords, Answers, Number, Record as _, UserRow, seal};
+use super::rows::{AnswerWords, Answers, Number, Reach, Record as _, UserRow, seal};
 use super::state::{Changed, Spill, SpilledAnswers, Written};
 use crate::ids::{AppId, SendId, UserId};
 use crate::store::{Completion, StoreError};
@@ -98,17 +98,23 @@ impl Spiller {
         is_full
     }
 
-    /// Writes what sled lacks of a segment. The number of the segment comes last: sled files that fell behind the journal
-    /// are told by it.
+    /// Writes what sled lacks of a segment. How far the journal goes comes before the rows that rest on it: a journal that has
+    /// lost its end is told by it. The number of the segment comes last: sled files that fell behind the journal are told by
+    /// that.
     fn spill(&self, filled: &Filled) -> Result<(), Stop> {
         let mut changed = filled.ended.changed.clone();
         changed.sort_unstable();
         let mut written: Vec<(Changed, Written)> = Vec::with_capacity(changed.len());
+        let mut told = Reach::default();
         for chunk in changed.chunks(CHUNK) {
             if self.segments.is_closing() {
                 return Err(Stop::Closing);
             }
             let spills = self.collect(chunk, filled)?;
+            let reach = self.segments.reach();
+            if mem::replace(&mut told, reach) != reach {
+                self.disk.write(&keys::reach(), Some(&seal(&keys::reach(), &reach)))?;
+            }
             for (changed, mut spill) in chunk.iter().zip(spills) {
                 written.push((*changed, mem::take(&mut spill.written)));
                 write(&self.disk, spill)?;

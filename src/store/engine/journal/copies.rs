@@ -7,6 +7,7 @@ use std::sync::PoisonError;
 
 use super::super::directory::failed;
 use super::super::files::Files;
+use super::super::rows::Reach;
 use super::opening::{damaged, unsound};
 use super::record::{self, Record};
 use super::segment::{FILE_ENDING, FoundHead, HEAD_BYTES, Head};
@@ -72,12 +73,12 @@ impl Copies {
         self.directory.join(format!("{slot}.{FILE_ENDING}"))
     }
 
-    /// Makes the copies a journal that goes on after the last one, and says which segment the rows have at least and how
-    /// many copies there are.
+    /// Makes the copies a journal that goes on after the last one, and says which segment the rows have at least, how far the
+    /// journal goes, and how many copies there are.
     ///
     /// # Errors
     /// Why a copy could not be taken.
-    pub(in super::super) fn finish(self, files: &dyn Files) -> Result<(u64, u32), StoreError> {
+    pub(in super::super) fn finish(self, files: &dyn Files) -> Result<(u64, Reach, u32), StoreError> {
         if let Some(failure) = self.failure {
             return Err(failure);
         }
@@ -96,7 +97,7 @@ impl Copies {
         bytes[offset..].fill(0);
         files.create(&path, &bytes).map_err(|error| failed(&path, &error))?;
         files.sync_directory(&self.directory).map_err(|error| failed(&self.directory, &error))?;
-        Ok((first - 1, self.count))
+        Ok((first - 1, Reach { segment: head.seed.number, byte: offset as u64 }, self.count))
     }
 }
 

@@ -10,6 +10,8 @@
 //!   segment.
 //! - sled and all segments from the oldest that is not spilled, in order, are the whole truth. Replaying a segment that
 //!   was spilled before, wholly or half, changes nothing.
+//! - sled has nothing that was not on stable storage here, and says up to where that was: a journal that ends before is
+//!   damaged, whatever its tail looks like.
 //! - Segments, and with them the memory of what is in them, are bounded, in bytes and in objects: when all are filled,
 //!   nothing is decided until one is spilled.
 //! - Spilling begins while there is half a segment left for what is decided meanwhile.
@@ -39,10 +41,11 @@ use self::blocks::Blocks;
 pub(super) use self::copies::Copies;
 use self::record::{ALIGNMENT, END_BYTES, MARK_BYTES, Next, Seed};
 use self::segment::{HEAD_BYTES, Head, Slot};
-pub(super) use self::sound::{Found, sound_groups};
+pub(super) use self::sound::{Found, Needed, sound_groups};
 use super::directory::failed;
 use super::disk::Disk;
 use super::files::{BLOCK_BYTES, Files};
+use super::rows::Reach;
 use super::state::{Ended, State};
 use crate::store::StoreError;
 
@@ -126,6 +129,7 @@ struct SegmentsState {
     pending: VecDeque<Arc<Filled>>,
     /// Segments up to this one are to be spilled now.
     due: u64,
+    reach: Reach,
     /// Why nothing can be spilled now.
     full: Option<String>,
     /// Nothing will be spilled any more.
@@ -189,17 +193,13 @@ impl Journal {
         directory: PathBuf,
         config: JournalConfig,
     ) -> Result<Journal, StoreError> {
-        let found = opening::open(&*files, &directory, state)?;
-        let spilled = disk.spilled()?;
-        if spilled < found.spilled {
-            let what = format!("it has the journal's segments up to {spilled} and not up to {}", found.spilled);
-            return Err(opening::damaged(&disk.path(), &what));
-        }
+        let found = opening::open(&*files, &directory, disk, state)?;
         let ids = || found.free.iter().chain(found.filled.iter().map(|filled| &filled.slot)).map(|slot| slot.id);
         let slots = 1 + ids().count();
         let next_id = 1 + ids().chain([found.active.slot.id]).max().unwrap_or(0);
         let pending = found.filled.into_iter().map(Arc::new).collect();
-        let segments = SegmentsState { free: found.free, pending, due: 0, full: None, ended: false, closing: false };
+        let (free, reach) = (found.free, found.active.reach());
+        let segments = SegmentsState { free, pending, due: 0, reach, full: None, ended: false, closing: false };
         let segments =
             Arc::new(Segments { state: Mutex::new(segments), changed: Condvar::new(), copies: Mutex::new(None) });
         let (active, buffer, next) = (found.active, Vec::new(), None);
@@ -262,6 +262,7 @@ impl Journal {
         final_error(active.write(&*self.files, &self.buffer))?;
         active.slot.sync(&*self.files)?;
         active.appended = true;
+        self.segments.state().reach = active.reach();
         Ok(())
     }
 
@@ -474,6 +475,11 @@ impl Segments {
         self.state().closing
     }
 
+    /// How far the journal goes at least.
+    pub(super) fn reach(&self) -> Reach {
+        self.state().reach
+    }
+
     /// Nothing is spilled any more.
     pub(super) fn close(&self) {
         self.state().closing = true;
@@ -527,6 +533,11 @@ impl Active {
     /// Goes on in a segment at an offset; in the block there, this much is written.
     fn behind(slot: Slot, seed: Seed, offset: usize, begun: Vec<u8>) -> Active {
         Active { slot, seed, offset, blocks: Blocks::behind(begun), appended: false, changed: 0 }
+    }
+
+    /// Up to where records are. They are on stable storage when it was synced.
+    fn reach(&self) -> Reach {
+        Reach { segment: self.seed.number, byte: self.offset as u64 }
     }
 
     /// Writes the next record.

@@ -2,7 +2,8 @@
 //!
 //! The newest head says which segments are needed: all from its oldest to its own. Every one but the last must be sound
 //! up to its end record. In the last, what follows the last whole record is cut, since a crash tears at most the one
-//! record that nobody was answered for; a sound record behind an unsound one shows that it was no crash.
+//! record that nobody was answered for; a sound record behind an unsound one shows that it was no crash, and so does a
+//! journal that ends before what sled has.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -13,7 +14,9 @@ use std::thread;
 use std::time::Duration;
 
 use super::super::directory::failed;
+use super::super::disk::Disk;
 use super::super::files::Files;
+use super::super::rows::Reach;
 use super::super::state::{Ended, State};
 use super::record::{self, ALIGNMENT, Next, Record, Seed};
 use super::segment::{FoundHead, HEAD_BYTES, Head, Slot};
@@ -25,8 +28,6 @@ const PROGRESS_PAUSE: Duration = Duration::from_secs(1);
 
 /// The journal as it was found.
 pub(super) struct Found {
-    /// Segments up to here are only in sled.
-    pub spilled: u64,
     /// Segments that are not in sled yet, oldest first.
     pub filled: Vec<Filled>,
     pub active: Active,
@@ -37,12 +38,17 @@ pub(super) struct Found {
 ///
 /// # Errors
 /// [`StoreError::Corrupt`] with a report, [`StoreError::Io`].
-pub(super) fn open(files: &dyn Files, directory: &Path, state: &mut State) -> Result<Found, StoreError> {
+pub(super) fn open(files: &dyn Files, directory: &Path, disk: &Disk, state: &mut State) -> Result<Found, StoreError> {
     let Heads { mut used, mut free, torn } = heads(files, directory)?;
     let Some((_, &(newest, _))) = used.last_key_value() else {
         return Err(damaged(directory, "no file of the journal is there beside existing data"));
     };
     let spilled = newest.oldest.saturating_sub(1);
+    let in_sled = disk.spilled()?;
+    if in_sled < spilled {
+        let what = format!("it has the journal's segments up to {in_sled} and not up to {spilled}");
+        return Err(damaged(&disk.path(), &what));
+    }
     let mut needed = used.split_off(&newest.oldest);
     if let Some(missing) = (newest.oldest..newest.seed.number).find(|number| !needed.contains_key(number)) {
         // It may have been in the file whose head is torn: that was free, so this segment and all before it are in sled.
@@ -66,12 +72,23 @@ pub(super) fn open(files: &dyn Files, directory: &Path, state: &mut State) -> Re
             Tail::Open { offset } => return Err(unsound(&segment.slot.path, offset, segment.seed.number)),
         }
     }
+    let end = match last.tail {
+        Tail::Open { offset } => Reach { segment: last.seed.number, byte: offset as u64 },
+        Tail::Ended(_) => Reach { segment: last.seed.number + 1, byte: HEAD_BYTES as u64 },
+    };
+    let reach = disk.reach()?;
+    if end < reach {
+        return Err(damaged(
+            &last.slot.path,
+            &format!("the journal ends at {end}, and sled has what it had up to {reach}"),
+        ));
+    }
     let next = match last.tail {
         Tail::Open { offset } if torn.is_none() => {
             let begun = last.slot.block_before(files, offset)?;
             let active = Active::behind(last.slot, last.seed, offset, begun);
             state.reopen_segment(last.ended);
-            return Ok(Found { spilled, filled, active, free });
+            return Ok(Found { filled, active, free });
         }
         Tail::Open { .. } => None,
         Tail::Ended(next) => Some(next),
@@ -86,7 +103,7 @@ pub(super) fn open(files: &dyn Files, directory: &Path, state: &mut State) -> Re
     filled.push(last.into_filled());
     let active = go_on(files, next, &mut filled, &mut free)?;
     state.begin_segment(active.seed.number);
-    Ok(Found { spilled, filled, active, free })
+    Ok(Found { filled, active, free })
 }
 
 /// Whether a directory holds no record: a first start that was cut short leaves that much.
@@ -266,7 +283,7 @@ pub(super) fn unsound(path: &Path, offset: usize, number: u64) -> StoreError {
 pub(super) fn damaged(path: &Path, what: &str) -> StoreError {
     StoreError::Corrupt(format!(
         "{}: {what}; no crash does this. Nothing was changed: keep a copy of the data directory, check the disk, and \
-         restore a backup",
+         restore a backup, or get out what is sound with `postrider store salvage`",
         path.display()
     ))
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::super::directory::failed;
 use super::super::files::Files;
+use super::super::rows::Reach;
 use super::record::{self, ALIGNMENT, Record, Seed};
 use super::segment::{FoundHead, HEAD_BYTES, Head, Slot};
 use crate::store::StoreError;
@@ -21,16 +22,26 @@ pub(in super::super) enum Found<'a> {
     Damage(String),
 }
 
-/// Visits every sound group of the segments above `spilled`, or, when that is not known, of those that the newest head says
-/// are not in sled. `all`: whatever the files still have, also of what sled had once.
+/// Which segments of a damaged journal are needed.
+#[derive(Clone, Copy, Debug)]
+pub(in super::super) enum Needed {
+    /// Those after this one: sled has it and all before it.
+    After(u64),
+    /// Those that the newest head says are not in sled.
+    ByTheNewestHead,
+    /// Whatever the files still have, also of what sled had once.
+    All,
+}
+
+/// Visits every sound group of the segments that are needed. `reach`: so far the journal has gone at least.
 ///
 /// # Errors
 /// What `visit` returns, and when the files cannot be read at all.
 pub(in super::super) fn sound_groups(
     files: &dyn Files,
     directory: &Path,
-    spilled: Option<u64>,
-    all: bool,
+    needed: Needed,
+    reach: Reach,
     visit: &mut dyn FnMut(Found<'_>) -> Result<(), StoreError>,
 ) -> Result<(), StoreError> {
     let mut used = BTreeMap::new();
@@ -50,21 +61,32 @@ pub(in super::super) fn sound_groups(
             Err(error) => visit(Found::Damage(error.to_string()))?,
         }
     }
-    let after = if all { 0 } else { spilled.unwrap_or(oldest.1.saturating_sub(1)) };
+    let after = match needed {
+        Needed::After(spilled) => spilled,
+        Needed::ByTheNewestHead => oldest.1.saturating_sub(1),
+        Needed::All => 0,
+    };
     for path in find_headless(files, &mut used, &mut headless)? {
         visit(Found::Damage(format!("{}: its head is not what was written", path.display())))?;
     }
-    let needed = used.split_off(&(after + 1));
-    let newest = needed.keys().next_back().copied();
-    let mut expected = if all { needed.keys().next().copied().unwrap_or(0) } else { after + 1 };
-    for (number, (seed, path)) in needed {
+    let segments = used.split_off(&(after + 1));
+    let newest = segments.keys().next_back().copied();
+    let mut expected = match needed {
+        Needed::All => segments.keys().next().copied().unwrap_or(0),
+        Needed::After(_) | Needed::ByTheNewestHead => after + 1,
+    };
+    let mut end = Reach { segment: after, byte: 0 };
+    for (number, (seed, path)) in segments {
         for missing in expected..number {
             visit(Found::Damage(format!("segment {missing} of the journal is in none of its files")))?;
         }
         expected = number + 1;
         visit(Found::Segment(number))?;
-        segment(files, seed, &path, Some(number) == newest, visit)?;
+        end = segment(files, seed, &path, Some(number) == newest, visit)?.0;
         visit(Found::EndOfSegment(number))?;
+    }
+    if end < reach {
+        visit(Found::Damage(format!("the journal ends at {end}, and sled has what it had up to {reach}")))?;
     }
     for path in headless.into_values() {
         let what = "its head is not what was written; what it holds cannot be told from old bytes";
@@ -83,7 +105,7 @@ fn find_headless(
     let mut numbers: Vec<u64> = if headless.is_empty() { Vec::new() } else { used.keys().copied().collect() };
     while let Some(number) = numbers.pop() {
         let Some((seed, path)) = used.get(&number).cloned() else { continue };
-        let next = segment(files, seed, &path, true, &mut |_| Ok(()))?;
+        let (_, next) = segment(files, seed, &path, true, &mut |_| Ok(()))?;
         if let Some(next) = next.filter(|_| !used.contains_key(&(number + 1)))
             && let Some(path) = headless.remove(&next.slot)
         {
@@ -100,23 +122,27 @@ fn head(files: &dyn Files, path: &Path) -> Result<FoundHead, StoreError> {
     Ok(bytes.first_chunk().map_or(FoundHead::Damaged, Head::read))
 }
 
-/// Visits the sound groups of one segment; the answer is where it says that the journal goes on.
+/// Visits the sound groups of one segment; the answer is where they end, and where it says that the journal goes on.
 fn segment(
     files: &dyn Files,
     seed: Seed,
     path: &Path,
     is_last: bool,
     visit: &mut dyn FnMut(Found<'_>) -> Result<(), StoreError>,
-) -> Result<Option<record::Next>, StoreError> {
+) -> Result<(Reach, Option<record::Next>), StoreError> {
     let bytes = files.read(path).map_err(|error| failed(path, &error))?.unwrap_or_default();
     let mut offset = HEAD_BYTES;
+    let end = |offset: usize| Reach { segment: seed.number, byte: offset as u64 };
     loop {
         match record::read(&bytes, seed, offset) {
             Some((Record::Group(group), next)) => {
                 visit(Found::Group(group))?;
                 offset = next;
             }
-            Some((Record::End(next), _)) => return Ok(Some(next)),
+            Some((Record::End(next), _)) => {
+                let end = Reach { segment: seed.number + 1, byte: HEAD_BYTES as u64 };
+                return Ok((end, Some(next)));
+            }
             None => {
                 let sound = |at: &usize| record::read(&bytes, seed, *at).is_some();
                 let next = (offset..bytes.len()).step_by(ALIGNMENT).find(sound);
@@ -126,11 +152,11 @@ fn segment(
                         "{}: bytes {offset} to {next} (segment {number}) are not what was written",
                         path.display()
                     )))?,
-                    None if is_last => return Ok(None),
+                    None if is_last => return Ok((end(offset), None)),
                     None => {
                         let what = format!("nothing after byte {offset} (segment {number}) is what was written");
                         visit(Found::Damage(format!("{}: {what}", path.display())))?;
-                        return Ok(None);
+                        return Ok((end(offset), None));
                     }
                 }
                 offset = next.unwrap_or(bytes.len());

@@ -14,6 +14,8 @@ mod conversation;
 mod entry;
 mod user;
 
+use std::fmt;
+
 use bytes::{Buf, Bytes};
 use prost::encoding::decode_varint;
 
@@ -41,6 +43,19 @@ pub(super) struct Number(pub u64);
 
 /// A piece of a message that is too large to lie in its inbox's chunk.
 pub(super) struct Piece(pub Bytes);
+
+/// How far the journal goes: all before this byte of this segment is on stable storage.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Reach {
+    pub segment: u64,
+    pub byte: u64,
+}
+
+impl fmt::Display for Reach {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "byte {} of segment {}", self.byte, self.segment)
+    }
+}
 
 /// The value to keep under `key`.
 pub(super) fn seal(key: &[u8], record: &impl Record) -> Vec<u8> {
@@ -160,6 +175,17 @@ impl Record for Number {
 
     fn read(from: &mut Reader) -> Option<Self> {
         from.number().map(Number)
+    }
+}
+
+impl Record for Reach {
+    fn write(&self, out: &mut Vec<u8>) {
+        put_number(out, self.segment);
+        put_number(out, self.byte);
+    }
+
+    fn read(from: &mut Reader) -> Option<Self> {
+        Some(Reach { segment: from.number()?, byte: from.number()? })
     }
 }
 

@@ -2,10 +2,12 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::super::journal::layout;
-use super::{Engine, EngineConfig, block_on, config, copy, making, open};
-use crate::store::conformance::world::tiny;
+use super::super::keys;
+use super::{Engine, EngineConfig, block_on, config, copy, making, open, rows_in_sled};
+use crate::store::conformance::world::{World, tiny};
 use crate::store::{Store, StoreError, commit_and_wait};
 
 /// A store of some apps, one record each, in one segment; and where each record begins.
@@ -213,6 +215,93 @@ fn a_store_whose_other_half_is_missing_or_older_is_reported() {
     is_reported(open(directory.path()).map(|_| Vec::new()), &["journal", "the rest of the store"]).expect("a report");
     copy(&older.path().join("sled"), &sled);
     is_reported(open(directory.path()).map(|_| Vec::new()), &["sled", "segments up to"]).expect("a report");
+}
+
+/// A segment of a journal.
+pub struct Segment {
+    pub path: PathBuf,
+    pub number: u64,
+    /// Where each record begins; the last is where the next one would.
+    pub records: Vec<usize>,
+}
+
+/// Those of a journal, newest first.
+pub fn segments(journal: &Path) -> Vec<Segment> {
+    let mut segments = Vec::new();
+    for entry in fs::read_dir(journal).unwrap() {
+        let path = entry.unwrap().path();
+        let bytes = fs::read(&path).unwrap();
+        let number = u64::from_le_bytes(*bytes[16..].first_chunk().unwrap());
+        let mut records = vec![layout::FIRST_RECORD];
+        // A record has a kind, which is above 0.
+        while records.last().is_some_and(|last| bytes.get(last + 8).is_some_and(|kind| *kind > 0)) {
+            records.push(layout::ends(&bytes, records[records.len() - 1]).1);
+        }
+        segments.extend((number > 0).then_some(Segment { path, number, records }));
+    }
+    segments.sort_by_key(|segment| std::cmp::Reverse(segment.number));
+    segments
+}
+
+/// A closed store whose sled has the rows of all its journal and does not say of any segment that it is there: as spills leave
+/// it that are cut short.
+pub fn half_spilled(path: &Path) {
+    let config = EngineConfig { segment_bytes: 4096, segments: 9, ..config(path) };
+    let engine = Arc::new(Engine::open(&config).unwrap());
+    let world = World::around(Arc::<Engine>::clone(&engine));
+    let (alice, _) = (world.attach("alice", "phone"), world.attach("bob", "phone"));
+    for id in 1..=40 {
+        world.acked(
+            &alice,
+            id,
+            "bob",
+            "a message that takes some room in the journal, so that it has several segments",
+        );
+    }
+    engine.verify(&mut |_| {}).expect("all of it goes to sled");
+    block_on(engine.close()).unwrap();
+    drop((world, engine));
+    rows_in_sled(path).remove(keys::spilled()).unwrap();
+}
+
+/// Cuts the journal as a crash could have: everything from a record on is gone, and so are the newer segments.
+pub fn cut(journal: &Path, newest: usize, record: usize) {
+    let segments = segments(journal);
+    for newer in &segments[..newest] {
+        fs::write(&newer.path, vec![0; fs::metadata(&newer.path).unwrap().len() as usize]).unwrap();
+    }
+    let Segment { path, records, .. } = &segments[newest];
+    let mut bytes = fs::read(path).unwrap();
+    bytes[records[record]..].fill(0);
+    fs::write(path, bytes).unwrap();
+}
+
+#[test]
+fn a_journal_that_ends_before_what_sled_has_of_it_is_reported() {
+    let store = tempfile::tempdir().unwrap();
+    half_spilled(store.path());
+    let found = segments(&store.path().join("journal"));
+    assert!(found.len() > 3 && found.iter().all(|segment| segment.number <= found.len() as u64), "none was used again");
+    for (newest, segment) in found.iter().enumerate() {
+        for record in 0..segment.records.len() {
+            let directory = tempfile::tempdir().unwrap();
+            copy(store.path(), directory.path());
+            cut(&directory.path().join("journal"), newest, record);
+            // The newest has nothing but the mark that it was closed; the end of the one before it is no change.
+            let behind = segment.records.len() - 1 - record;
+            let lost = newest > 1 || (newest == 1 && behind > 1);
+            match open(directory.path()) {
+                Err(error) => {
+                    assert!(lost, "segment {}, record {record}: {error}", segment.number);
+                    is_reported(Err(error), &["the journal ends at byte", "and sled has"]).expect("a report");
+                }
+                Ok(engine) => {
+                    assert!(!lost, "segment {}, record {record}", segment.number);
+                    assert_eq!(engine.verify(&mut |_| {}).unwrap().problems, Vec::<String>::new());
+                }
+            }
+        }
+    }
 }
 
 #[test]

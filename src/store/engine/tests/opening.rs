@@ -35,10 +35,10 @@ fn another_format_is_refused_and_left_alone() {
     let directory = tempfile::tempdir().unwrap();
     drop(open(directory.path()).unwrap());
     let format = directory.path().join("FORMAT");
-    assert_eq!(fs::read_to_string(&format).unwrap(), "4\n");
-    for other in [2, 5] {
+    assert_eq!(fs::read_to_string(&format).unwrap(), "5\n");
+    for other in [2, 6] {
         fs::write(&format, format!("{other}\n")).unwrap();
-        let Err(StoreError::Format { found, expected: 4 }) = open(directory.path()) else { panic!("{other} is read") };
+        let Err(StoreError::Format { found, expected: 5 }) = open(directory.path()) else { panic!("{other} is read") };
         assert_eq!(found, other);
     }
     fs::write(&format, "two").unwrap();
@@ -48,18 +48,21 @@ fn another_format_is_refused_and_left_alone() {
         matches!(open(directory.path()), Err(StoreError::Corrupt(_))),
         "rows without a format are no new directory"
     );
-    fs::write(&format, "4\n").unwrap();
+    fs::write(&format, "5\n").unwrap();
     open(directory.path()).expect("nothing was touched");
 }
 
 #[test]
-fn a_directory_of_the_format_before_is_taken_over() {
+fn a_directory_of_a_format_before_is_taken_over() {
     let directory = tempfile::tempdir().unwrap();
     drop(open(directory.path()).unwrap());
     let format = directory.path().join("FORMAT");
-    fs::write(&format, "3\n").unwrap();
-    drop(open(directory.path()).expect("what it has is read"));
-    assert_eq!(fs::read_to_string(&format).unwrap(), "4\n", "a build that reads 3 could not read what is added");
+    for before in [3, 4] {
+        fs::write(&format, format!("{before}\n")).unwrap();
+        drop(open(directory.path()).expect("what it has is read"));
+        let now = fs::read_to_string(&format).unwrap();
+        assert_eq!(now, "5\n", "a build that reads {before} could not read what is added");
+    }
 }
 
 #[test]

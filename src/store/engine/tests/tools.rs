@@ -10,6 +10,7 @@ use std::thread;
 
 use super::super::files::{Files, SystemFiles};
 use super::super::tools::{self, ToolError};
+use super::damage::{cut, segments};
 use super::faulty::{Errno, Fault, FaultyFiles};
 use super::{Engine, EngineConfig, copy};
 use crate::store::conformance::world::{World, tiny};
@@ -230,6 +231,22 @@ fn a_backup_takes_the_certificates_along_and_is_made_only_where_nothing_is() {
     refused(tools::restore(&path("backup"), &path("restored"), 7, &mut |_| {}), "is not empty");
     assert_eq!(inboxes(&path("restored")), before, "restoring again has changed nothing");
     tools::restore(&path("backup"), &path("again"), 7, &mut |_| {}).expect("the backup is not changed");
+}
+
+#[test]
+fn a_backup_whose_journal_was_cut_short_is_not_restored() {
+    let directory = tempfile::tempdir().unwrap();
+    let (from, backup) = (directory.path().join("data"), directory.path().join("backup"));
+    written(&from);
+    tools::back_up(&from, &backup, 7, &mut |_| {}).expect("a backup");
+    let whole = directory.path().join("whole");
+    tools::restore(&backup, &whole, 7, &mut |_| {}).expect("a store");
+    let records = segments(&backup.join("journal"))[0].records.len();
+    cut(&backup.join("journal"), 0, records - 2);
+    let to = directory.path().join("to");
+    let error = tools::restore(&backup, &to, 7, &mut |_| {}).unwrap_err();
+    assert!(error.is_damage() && error.to_string().contains("the journal ends at byte"), "{error}");
+    assert!(!to.exists());
 }
 
 #[test]

@@ -76,9 +76,10 @@ impl Engine {
         let fresh = Fresh::create(&directory.sled())?;
         let rows = copy_rows(&disk, &segments, &fresh, progress)?;
         segments.wait_for(shared.end_segment()?)?;
-        let (spilled, segments) = copying.end()?.finish(files)?;
+        let (spilled, reach, segments) = copying.end()?.finish(files)?;
         forget_names(&fresh)?;
         fresh.write(&keys::spilled(), &seal(&keys::spilled(), &Number(spilled)))?;
+        fresh.write(&keys::reach(), &seal(&keys::reach(), &reach))?;
         fresh.close(files)?;
         staging.take_along(&data)?;
         drop(directory);

@@ -25,7 +25,7 @@ use std::path::Path;
 use super::directory::failed;
 use super::files::{Files, SystemFiles};
 use super::keys::Table;
-use super::rows::{Answers, AppRow, Chunk, ConversationRow, Number, Piece, UserRow, unseal};
+use super::rows::{Answers, AppRow, Chunk, ConversationRow, Number, Piece, Reach, UserRow, unseal};
 use super::{Engine, EngineConfig};
 use crate::store::StoreError;
 
@@ -118,6 +118,7 @@ fn is_sound(key: &[u8], value: &bytes::Bytes) -> bool {
         Some(Table::AppName | Table::UserName | Table::Direct | Table::Newest | Table::Spilled | Table::End) => {
             unseal::<Number>(key, value).is_ok()
         }
+        Some(Table::Reach) => unseal::<Reach>(key, value).is_ok(),
         None => false,
     }
 }

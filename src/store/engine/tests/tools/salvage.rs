@@ -8,6 +8,7 @@ use std::sync::Arc;
 use super::super::super::journal::layout;
 use super::super::super::keys;
 use super::super::super::tools::{self, Salvaged};
+use super::super::damage::{cut, half_spilled, segments};
 use super::super::{Engine, EngineConfig, copy, rows_in_sled};
 use super::{World, inboxes, is_sound, tiny, world, written};
 use crate::ids::{AppId, ConversationId, DeviceId, UserId};
@@ -393,6 +394,33 @@ fn without_sleds_files_what_the_journal_has_is_saved() {
         let alice = world.attach("alice", "phone");
         let inbox = world.inbox(&alice);
         assert!(inbox.iter().any(|entry| entry.ends_with("carol>alice an answer")), "{inbox:?}");
+    }
+}
+
+#[test]
+fn a_journal_that_ends_before_what_sled_has_is_told_and_the_rest_fits_together() {
+    let directory = tempfile::tempdir().unwrap();
+    let original = directory.path().join("original");
+    half_spilled(&original);
+    for (newest, segment) in segments(&original.join("journal")).iter().enumerate().skip(1) {
+        for record in (0..segment.records.len() - 2).step_by(4) {
+            let name = format!("{newest}.{record}");
+            let (from, to) = (directory.path().join(&name), directory.path().join(format!("{name}.out")));
+            copy(&original, &from);
+            cut(&from.join("journal"), newest, record);
+            let salvaged = salvage(&from, &to);
+            let told = salvaged.damage.iter().any(|what| what.contains("the journal ends at byte"));
+            assert!(told && salvaged.loss_count == 0, "{name}: {salvaged:?}");
+            let world = world(&to);
+            let (alice, bob) = (world.attach("alice", "phone"), world.attach("bob", "phone"));
+            assert_eq!(numbers(&world.inbox(&bob), 1), (1..=40).collect::<Vec<u64>>(), "{name}: sled has them");
+            assert_eq!(alice.highest_send_id.0, 40, "{name}: no number is taken for a new one");
+            let mut believed = Believes::default();
+            believed.take(&world.inbox(&alice));
+            let (_, seq) = world.acked(&alice, 41, "bob", "goes on");
+            let expired = believed.0.get(&(1, "bob".to_owned())).map_or(0, |(_, expired)| *expired);
+            assert!(seq > expired.max(40), "{name}: {seq}");
+        }
     }
 }
 

@@ -1,20 +1,21 @@
 //! Saves what is sound of a damaged store into a new one, and says exactly what is not there.
 //!
-//! Rows of sled whose checksum holds are taken, then the journal's sound groups are replayed over them, oldest first. What
-//! is left is made to fit together again: counts, heads, newest receipts, names. Nothing is invented: what must be there and
-//! is lost becomes what claims least, such as a watermark of 0. Senders are told that what is lost has expired: no later receipt
-//! may speak for it. What cannot be known is what the end of the journal had, when it is gone without a trace: the store is then as
-//! it was before that.
+//! Rows of sled whose checksum holds are taken, then the journal's sound groups are replayed over them, oldest first, but
+//! where sled has what is later. What is left is made to fit together again: counts, heads, newest receipts, names. Nothing
+//! is invented: what must be there and is lost becomes what claims least, such as a watermark of 0. Senders are told that
+//! what is lost has expired: no later receipt may speak for it. What cannot be known is what the end of the journal had, when
+//! it is gone without a trace and sled had none of it yet: the store is then as it was before that.
 //!
 //! # Layout
 //! - this file: the way, and the report
-//! - `rows`: what is sound in sled's files
+//! - `rows`: what is sound in sled's files; `later`: what they have that a journal is too short for
 //! - `repair`: apps, users and conversations that fit together
 //! - `inbox`: one user's
 //! - `expired`: what is lost, told to senders
 
 mod expired;
 mod inbox;
+mod later;
 mod repair;
 mod rows;
 
@@ -31,7 +32,7 @@ use crate::store::StoreError;
 use crate::store::engine::directory::Directory;
 use crate::store::engine::disk::Disk;
 use crate::store::engine::files::SystemFiles;
-use crate::store::engine::journal::{Found, Journal, sound_groups};
+use crate::store::engine::journal::{Found, Journal, Needed, sound_groups};
 use crate::store::engine::state::State;
 use crate::store::engine::{Engine, Verified, keys, spill};
 
@@ -115,7 +116,9 @@ pub fn salvage(from: &Path, to: &Path, salt: u64, progress: &mut dyn FnMut(u64))
     let damage = salvaged.damage_count;
     replay(&disk, &from.join("journal"), spilled, &mut salvaged)?;
     repair::repair(&disk, salvaged.damage_count == damage, &mut salvaged)?;
-    disk.write(&keys::spilled(), None)?;
+    for of_the_old_journal in [keys::spilled(), keys::reach()] {
+        disk.write(&of_the_old_journal, None)?;
+    }
     disk.sync()?;
     let disk = Arc::into_inner(disk).ok_or(StoreError::Closed)?;
     let directory = disk.close()?;
@@ -130,12 +133,13 @@ pub fn salvage(from: &Path, to: &Path, salt: u64, progress: &mut dyn FnMut(u64))
     Ok(salvaged)
 }
 
-/// Brings what the journal has to the rows. `sled`: the newest segment that they have, when they are whole.
+/// Brings what the journal has to the rows.
 fn replay(disk: &Arc<Disk>, journal: &Path, sled: rows::Sled, salvaged: &mut Salvaged) -> Result<(), ToolError> {
     let mut state = State::open(disk, 64 << 20)?;
-    let (spilled, all) = match sled {
-        rows::Sled::Opened(spilled) => (spilled, false),
-        rows::Sled::Lost => (None, true),
+    let needed = match sled {
+        rows::Sled::Opened { spilled: Some(spilled) } => Needed::After(spilled),
+        rows::Sled::Opened { spilled: None } => Needed::ByTheNewestHead,
+        rows::Sled::Lost => Needed::All,
     };
     let mut segment = 0;
     let mut lacking = BTreeSet::new();
@@ -162,6 +166,7 @@ fn replay(disk: &Arc<Disk>, journal: &Path, sled: rows::Sled, salvaged: &mut Sal
                 for &changed in &ended.changed {
                     let mut spill = state.spill(changed, number, ended.last_group);
                     let written = mem::take(&mut spill.written);
+                    later::keep(disk, &mut spill)?;
                     spill::write(disk, spill)?;
                     state.spilled(changed, written, number, ended.last_group);
                 }
@@ -171,7 +176,7 @@ fn replay(disk: &Arc<Disk>, journal: &Path, sled: rows::Sled, salvaged: &mut Sal
         }
         Ok(())
     };
-    let done = sound_groups(&SystemFiles, journal, spilled, all, &mut visit);
+    let done = sound_groups(&SystemFiles, journal, needed, disk.reach()?, &mut visit);
     if let Err(error) = done {
         salvaged.damaged(format!("the journal cannot be read: {error}"));
     }

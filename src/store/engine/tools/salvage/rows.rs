@@ -24,7 +24,9 @@ const CACHE_BYTES: u64 = 64 << 20;
 /// What has become of sled's files.
 pub(super) enum Sled {
     /// They could be opened; the newest segment that is in them, if that is known.
-    Opened(Option<u64>),
+    Opened {
+        spilled: Option<u64>,
+    },
     Lost,
 }
 
@@ -70,7 +72,7 @@ pub(super) fn save(
         }
         Err(_) => {
             salvaged.damaged(format!("{}: sled's files cannot be read to their end", place.display()));
-            if fresh.has(&keys::spilled())? { Sled::Opened(None) } else { Sled::Lost }
+            if fresh.has(&keys::spilled())? { Sled::Opened { spilled: None } } else { Sled::Lost }
         }
     };
     fresh.close(&SystemFiles)?;
@@ -146,7 +148,7 @@ fn read(
     drop((tree, database));
     // A sled that does not let go keeps nobody: its files are a copy.
     let _ = wait_until_closed(&SystemFiles, damaged);
-    Ok(Sled::Opened(spilled))
+    Ok(Sled::Opened { spilled })
 }
 
 /// A row that is not what was written, for a person.
