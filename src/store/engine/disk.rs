@@ -145,7 +145,7 @@ impl Disk {
         Ok(self.get::<Number>(&keys::spilled())?.map_or(0, |Number(spilled)| spilled))
     }
 
-    /// How far the journal went when the newest rows were written; earlier versions did not keep that.
+    /// How far the journal goes at least; earlier versions did not keep that.
     pub(super) fn reach(&self) -> Result<Reach, StoreError> {
         Ok(self.get(&keys::reach())?.unwrap_or_default())
     }

@@ -28,7 +28,7 @@ pub(super) enum Table {
     Spilled = 11,
     /// Where in an inbox the entries end that were spilled; written after them.
     End = 12,
-    /// How far the journal goes at least, for the rows to rest on it; written by the spill, before them.
+    /// How far the journal goes at least; written by the spill before rows that rest on it, and when the store closes.
     Reach = 13,
 }
 

@@ -72,10 +72,26 @@ impl Spiller {
                 Err(Stop::Failed(error)) => {
                     tracing::error!(%error, "the store cannot move rows out of the journal");
                     self.shared.fail(error);
-                    break;
+                    return;
                 }
             }
         }
+        self.close();
+    }
+
+    /// Has sled know where the journal ends: at rest none of it can be lost without a trace.
+    fn close(&self) {
+        if self.shared.core().failure.is_some() || self.is_full() {
+            return;
+        }
+        let closed = self.write_reach(self.segments.reach()).and_then(|()| self.disk.sync());
+        if let Err(error) = closed {
+            tracing::warn!(%error, "where the journal ends could not be kept; nothing is lost by that");
+        }
+    }
+
+    fn write_reach(&self, reach: Reach) -> Result<(), StoreError> {
+        self.disk.write(&keys::reach(), Some(&seal(&keys::reach(), &reach)))
     }
 
     /// sled does not survive a full disk, so it is never driven there.
@@ -113,7 +129,7 @@ impl Spiller {
             let spills = self.collect(chunk, filled)?;
             let reach = self.segments.reach();
             if mem::replace(&mut told, reach) != reach {
-                self.disk.write(&keys::reach(), Some(&seal(&keys::reach(), &reach)))?;
+                self.write_reach(reach)?;
             }
             for (changed, mut spill) in chunk.iter().zip(spills) {
                 written.push((*changed, mem::take(&mut spill.written)));

@@ -10,8 +10,8 @@
 //!   segment.
 //! - sled and all segments from the oldest that is not spilled, in order, are the whole truth. Replaying a segment that
 //!   was spilled before, wholly or half, changes nothing.
-//! - sled has nothing that was not on stable storage here, and says up to where that was: a journal that ends before is
-//!   damaged, whatever its tail looks like.
+//! - sled has nothing that was not on stable storage here, and knows up to where that was, and where the journal ended when
+//!   the store was closed: one that ends before is damaged, whatever its tail looks like.
 //! - Segments, and with them the memory of what is in them, are bounded, in bytes and in objects: when all are filled,
 //!   nothing is decided until one is spilled.
 //! - Spilling begins while there is half a segment left for what is decided meanwhile.

@@ -116,6 +116,23 @@ fn in_a_store_that_was_closed_even_the_last_record_is_told_from_a_torn_one() {
 }
 
 #[test]
+fn in_a_store_that_was_closed_nothing_can_be_lost_at_the_end_without_a_trace() {
+    let written = written();
+    let bytes = fs::read(segment(written.closed.path())).unwrap();
+    for (record, &start) in written.records.iter().enumerate() {
+        let mut cut = bytes.clone();
+        cut[start..].fill(0);
+        let opened = opened_with(&written.closed, &cut);
+        if record < APPS {
+            is_reported(opened, &["0.segment", &format!("ends at byte {start} "), "salvage"]).expect("a report");
+        } else {
+            // Only the mark that it was closed.
+            assert_eq!(opened.unwrap(), first_apps(APPS));
+        }
+    }
+}
+
+#[test]
 fn a_flipped_bit_in_a_head_is_reported() {
     let written = written();
     let bytes = fs::read(segment(written.closed.path())).unwrap();
@@ -130,7 +147,7 @@ fn a_flipped_bit_in_a_head_is_reported() {
 }
 
 /// A store whose journal has several segments that sled does not have, because it is held up; copied while it runs.
-fn several_segments() -> tempfile::TempDir {
+pub fn several_segments() -> tempfile::TempDir {
     let (running, copied) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     // Without free space nothing is spilled.
     let config =
