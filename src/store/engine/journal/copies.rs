@@ -10,7 +10,7 @@ use super::super::files::Files;
 use super::super::rows::Reach;
 use super::opening::{damaged, unsound};
 use super::record::{self, Record};
-use super::segment::{FILE_ENDING, FoundHead, HEAD_BYTES, Head};
+use super::segment::{FoundHead, HEAD_BYTES, Head, Slot};
 use super::{Filled, Segments};
 use crate::store::StoreError;
 
@@ -63,14 +63,10 @@ impl Copies {
         bytes[..HEAD_BYTES].copy_from_slice(&copy.to_bytes());
         let end = end(&bytes, head, from)?;
         bytes[end..].fill(0);
-        let to = self.path(self.count);
+        let to = Slot::path(&self.directory, self.count);
         files.create(&to, &bytes).map_err(|error| failed(&to, &error))?;
         self.count += 1;
         Ok(())
-    }
-
-    fn path(&self, slot: u32) -> PathBuf {
-        self.directory.join(format!("{slot}.{FILE_ENDING}"))
     }
 
     /// Makes the copies a journal that goes on after the last one, and says which segment the rows have at least, how far the
@@ -85,7 +81,7 @@ impl Copies {
         let (Some(first), Some(last)) = (self.first, self.count.checked_sub(1)) else {
             return Err(StoreError::Closed);
         };
-        let path = self.path(last);
+        let path = Slot::path(&self.directory, last);
         let mut bytes = files.read(&path).map_err(|error| failed(&path, &error))?.unwrap_or_default();
         let Some(FoundHead::Used(head)) = bytes.first_chunk().map(Head::read) else {
             return Err(damaged(&path, "its head is not what was written"));

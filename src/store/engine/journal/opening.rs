@@ -268,7 +268,7 @@ fn replay(bytes: &[u8], seed: Seed, path: &Path, state: &mut State) -> Result<Ta
 }
 
 /// Whether there is a sound record anywhere from `offset` on.
-fn has_records(bytes: &[u8], seed: Seed, offset: usize) -> bool {
+pub(super) fn has_records(bytes: &[u8], seed: Seed, offset: usize) -> bool {
     (offset..bytes.len()).step_by(ALIGNMENT).any(|offset| record::read(bytes, seed, offset).is_some())
 }
 

@@ -17,7 +17,7 @@ use crate::store::StoreError;
 pub(super) const HEAD_BYTES: usize = 512;
 
 const MAGIC: [u8; 8] = *b"postride";
-pub(super) const FILE_ENDING: &str = "segment";
+const FILE_ENDING: &str = "segment";
 
 /// A file of the journal.
 #[derive(Clone)]
@@ -79,7 +79,7 @@ impl Head {
 impl Slot {
     /// Makes a slot: its bytes and its name are on stable storage when this returns.
     pub(super) fn create(files: &dyn Files, directory: &Path, id: u32, length: usize) -> Result<Slot, StoreError> {
-        let path = directory.join(format!("{id}.{FILE_ENDING}"));
+        let path = Slot::path(directory, id);
         let unfinished = path.with_extension("new");
         let made = files
             .create(&unfinished, &vec![0; length])
@@ -108,6 +108,11 @@ impl Slot {
         // Without it, everything is as sound and a little slower.
         let direct = if length.is_multiple_of(BLOCK_BYTES) { files.open_direct(&path).ok() } else { None };
         Slot { id, path, file: Arc::new(file), direct: direct.map(Arc::new), length }
+    }
+
+    /// Where it is.
+    pub(super) fn path(directory: &Path, id: u32) -> PathBuf {
+        directory.join(format!("{id}.{FILE_ENDING}"))
     }
 
     /// The slot's number in a file's name; `None` when the file is no slot.

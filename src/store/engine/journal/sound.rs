@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use super::super::directory::failed;
 use super::super::files::Files;
 use super::super::rows::Reach;
+use super::opening::has_records;
 use super::record::{self, ALIGNMENT, Record, Seed};
 use super::segment::{FoundHead, HEAD_BYTES, Head, Slot};
 use crate::store::StoreError;
@@ -69,6 +70,9 @@ pub(in super::super) fn sound_groups(
     for path in find_headless(files, &mut used, &mut headless)? {
         visit(Found::Damage(format!("{}: its head is not what was written", path.display())))?;
     }
+    for damage in find_next(files, directory, &mut used)? {
+        visit(Found::Damage(damage))?;
+    }
     let segments = used.split_off(&(after + 1));
     let newest = segments.keys().next_back().copied();
     let mut expected = match needed {
@@ -115,6 +119,31 @@ fn find_headless(
         }
     }
     Ok(found)
+}
+
+/// Where the newest segment says that the journal goes on: a file that has records of the next segment and the head of none, or of
+/// another, is used by that. Returns what is wrong.
+fn find_next(
+    files: &dyn Files,
+    directory: &Path,
+    used: &mut BTreeMap<u64, (Seed, PathBuf)>,
+) -> Result<Vec<String>, StoreError> {
+    let mut wrong = Vec::new();
+    while let Some((number, (seed, path))) = used.last_key_value() {
+        let (_, Some(next)) = segment(files, *seed, path, true, &mut |_| Ok(()))? else { break };
+        let seed = Seed { number: number + 1, salt: next.salt };
+        let path = Slot::path(directory, next.slot);
+        let Some(bytes) = files.read(&path).map_err(|error| failed(&path, &error))? else {
+            wrong.push(format!("{}: the journal goes on in this file, which is missing", path.display()));
+            break;
+        };
+        if !has_records(&bytes, seed, HEAD_BYTES) {
+            break;
+        }
+        wrong.push(format!("{}: its head is not what was written", path.display()));
+        used.insert(seed.number, (seed, path));
+    }
+    Ok(wrong)
 }
 
 fn head(files: &dyn Files, path: &Path) -> Result<FoundHead, StoreError> {

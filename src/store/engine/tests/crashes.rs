@@ -73,7 +73,7 @@ fn run_together(engine: &Engine, history: &History, files: &Arc<FaultyFiles>, ba
 }
 
 /// Numbers that are the same every time.
-fn dice(seed: u64) -> impl Iterator<Item = u64> {
+pub fn dice(seed: u64) -> impl Iterator<Item = u64> {
     let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
     std::iter::repeat_with(move || {
         state ^= state << 13;

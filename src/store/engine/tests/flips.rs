@@ -17,7 +17,7 @@ use crate::store::{Operation, Store, StoreError, commit_and_wait};
 const MESSAGES: u64 = 700;
 
 /// A store with something in every kind of file, closed in good order; and what it holds.
-fn at_rest() -> (tempfile::TempDir, String) {
+pub fn at_rest() -> (tempfile::TempDir, String) {
     let directory = in_memory();
     for round in 0..2 {
         let engine = Arc::new(Engine::open(&tiny(directory.path())).unwrap());
@@ -42,7 +42,7 @@ fn at_rest() -> (tempfile::TempDir, String) {
 }
 
 /// All that can be read of a store.
-fn holds(store: &dyn Store) -> Result<String, StoreError> {
+pub fn holds(store: &dyn Store) -> Result<String, StoreError> {
     let mut text = String::new();
     for app in block_on(store.list_apps())? {
         write!(text, "{app:?}").expect("a string takes everything");
@@ -54,7 +54,7 @@ fn holds(store: &dyn Store) -> Result<String, StoreError> {
     Ok(text)
 }
 
-fn files(directory: &Path) -> Vec<PathBuf> {
+pub fn files(directory: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();

@@ -1,6 +1,7 @@
 //! What operators do to a data directory, and what becomes of it when that is cut short or the directory is damaged.
 
 mod salvage;
+mod wrecks;
 
 use std::fs;
 use std::path::Path;

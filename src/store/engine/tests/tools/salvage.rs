@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::super::super::journal::layout;
 use super::super::super::keys;
 use super::super::super::tools::{self, Salvaged};
-use super::super::damage::{cut, half_spilled, segments};
+use super::super::damage::{cut, half_spilled, segments, several_segments};
 use super::super::{Engine, EngineConfig, copy, rows_in_sled};
 use super::{World, inboxes, is_sound, tiny, world, written};
 use crate::ids::{AppId, ConversationId, DeviceId, UserId};
@@ -439,4 +439,29 @@ fn a_segment_whose_head_is_lost_is_read_by_what_the_one_before_says() {
     let salvaged = salvage(&from, &to);
     assert!(salvaged.damage.iter().any(|what| what.contains("its head is not")), "{salvaged:?}");
     assert_eq!(inboxes(&to), before);
+}
+
+#[test]
+fn after_a_crash_a_newest_segment_that_is_missing_is_told_and_one_without_a_head_is_read() {
+    let crashed = several_segments();
+    let directory = tempfile::tempdir().unwrap();
+    let apps = |store: &Path| world(store).apps().len();
+    let whole = directory.path().join("whole");
+    assert!(salvage(crashed.path(), &whole).is_whole());
+    for (damage, told) in [("missing", "which is missing"), ("headless", "its head is not what was written")] {
+        let (from, to) = (directory.path().join(damage), directory.path().join(format!("{damage}.out")));
+        copy(crashed.path(), &from);
+        let newest = &segments(&from.join("journal"))[0].path;
+        if damage == "missing" {
+            fs::remove_file(newest).unwrap();
+        } else {
+            let mut bytes = fs::read(newest).unwrap();
+            bytes[..layout::FIRST_RECORD].fill(0);
+            fs::write(newest, bytes).unwrap();
+        }
+        let salvaged = salvage(&from, &to);
+        let [only] = &salvaged.damage[..] else { panic!("{salvaged:?}") };
+        assert!(only.contains(newest.to_str().unwrap()) && only.contains(told), "{only}");
+        assert_eq!(apps(&to) == apps(&whole), damage == "headless");
+    }
 }
