@@ -4,22 +4,30 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::panic::catch_unwind;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 
 use super::super::super::tools::{self, Salvaged};
 use super::super::crashes::dice;
+use super::super::faulty::{FaultyFiles, Unsynced};
 use super::super::flips::{at_rest, files, holds};
 use super::super::{Engine, block_on, cases, copy, in_memory, in_parallel};
 use super::{World, tiny};
 use crate::ids::{AppId, Position, UserId};
+use crate::store::conformance::histories::History;
 use crate::store::conformance::world::EVERYTHING;
-use crate::store::{Item, Store};
+use crate::store::{Item, Publication, Store, commit_and_wait};
 
 /// A message where it lies.
 type Message = (AppId, UserId, Position, Bytes);
+
+fn message(published: &Publication) -> Option<Message> {
+    let Publication { app, user, entry, .. } = published;
+    if let Item::Message(encoded) = &entry.item { Some((*app, *user, entry.position, encoded.clone())) } else { None }
+}
 
 fn messages(store: &dyn Store) -> BTreeSet<Message> {
     let mut messages = BTreeSet::new();
@@ -63,27 +71,58 @@ impl Damage {
     }
 }
 
-/// Saves what is left, and says what is wrong with that.
-fn look(from: &Path, to: &Path, before: &BTreeSet<Message>, held: &str) -> Result<Salvaged, String> {
+/// What was saved.
+struct Saved {
+    salvaged: Salvaged,
+    messages: usize,
+    held: String,
+}
+
+impl Saved {
+    fn tells_what_is_lost(&self, messages: usize, held: &str) -> Result<(), String> {
+        if self.salvaged.is_whole() && self.held != held {
+            return Err("something is lost, and nothing is said to be".into());
+        }
+        let tells = self.salvaged.damage_count > 0 || self.salvaged.loss_count > 0;
+        if tells || self.messages == messages { Ok(()) } else { Err("messages are lost, and it is not told".into()) }
+    }
+}
+
+/// Damages up to three files of a store; half of them are of its journal.
+fn wreck(store: &Path, number: usize) -> Vec<String> {
+    let mut dice = dice(number as u64 + 1).map(|number| (number >> 16) as usize);
+    let mut die = || dice.next().unwrap_or(0);
+    let is_segment = |file: &PathBuf| file.extension().is_some_and(|extension| extension == "segment");
+    let (journal, others): (Vec<_>, Vec<_>) = files(store).into_iter().partition(is_segment);
+    let mut done = Vec::new();
+    for _ in 0..=number % 3 {
+        let files = if die() % 2 == 0 { &journal } else { &others };
+        let file = &files[die() % files.len()];
+        let length = fs::metadata(file).map_or(0, |found| found.len() as usize);
+        if length > 0 {
+            let (damage, at) = (DAMAGES[die() % DAMAGES.len()], die() % length);
+            damage.wreck(file, at);
+            done.push(format!("{damage:?} at byte {at} of {}", file.strip_prefix(store).unwrap().display()));
+        }
+    }
+    done
+}
+
+/// Saves what is left, and says what is wrong with that. `ever`: what was there at any time.
+fn look(from: &Path, to: &Path, ever: &BTreeSet<Message>) -> Result<Saved, String> {
     let salvaged = tools::salvage(from, to, 7, &mut |_| {}).map_err(|error| error.to_string())?;
     if let Some(problem) = salvaged.found.problems.first() {
         return Err(format!("it does not fit together: {problem}"));
     }
     let engine = Arc::new(Engine::open(&tiny(to)).map_err(|error| error.to_string())?);
-    let now = messages(&*engine);
-    if let Some(made_up) = now.difference(before).next() {
+    let (now, held) = (messages(&*engine), holds(&*engine).unwrap());
+    if let Some(made_up) = now.difference(ever).next() {
         return Err(format!("this was never there: {made_up:?}"));
-    }
-    if salvaged.is_whole() && holds(&*engine).unwrap() != held {
-        return Err("something is lost, and nothing is said to be".into());
-    }
-    if before.len() > now.len() && salvaged.damage_count == 0 && salvaged.loss_count == 0 {
-        return Err(format!("{} messages are lost, and it is not told", before.len() - now.len()));
     }
     let world = World::around(engine);
     let (frank, _) = (world.attach("frank", "phone"), world.attach("grace", "phone"));
     world.acked(&frank, 1, "grace", "it goes on");
-    Ok(salvaged)
+    Ok(Saved { salvaged, messages: now.len(), held })
 }
 
 /// Opens what is left: without everything that was there, it must not.
@@ -104,32 +143,47 @@ fn open(path: &Path, held: &str) -> Result<(), String> {
 fn whatever_is_damaged_it_does_not_open_with_less_and_what_is_saved_was_there_and_fits_together() {
     let (store, held) = at_rest();
     let before = messages(&Engine::open(&tiny(store.path())).unwrap());
-    // Those of the journal make up half of what is chosen.
-    let (journal, others): (Vec<_>, Vec<_>) = files(store.path()).into_iter().partition(|file| is_segment(file));
     in_parallel(cases(300), |number| {
-        let mut dice = dice(number as u64 + 1).map(|number| (number >> 16) as usize);
-        let mut die = || dice.next().unwrap_or(0);
         let directory = in_memory();
         let (from, to) = (directory.path().join("from"), directory.path().join("to"));
         copy(store.path(), &from);
-        let mut done = Vec::new();
-        for _ in 0..=number % 3 {
-            let files = if die() % 2 == 0 { &journal } else { &others };
-            let name = files[die() % files.len()].strip_prefix(store.path()).unwrap();
-            let length = fs::metadata(from.join(name)).map_or(0, |found| found.len() as usize);
-            if length > 0 {
-                let (damage, at) = (DAMAGES[die() % DAMAGES.len()], die() % length);
-                damage.wreck(&from.join(name), at);
-                done.push(format!("{damage:?} at byte {at} of {}", name.display()));
-            }
-        }
-        let looked = look(&from, &to, &before, &held).and_then(|_| open(&from, &held));
+        let done = wreck(&from, number);
+        let looked = look(&from, &to, &before).and_then(|saved| {
+            saved.tells_what_is_lost(before.len(), &held)?;
+            open(&from, &held)
+        });
         if let Err(wrong) = looked {
             panic!("{done:?}: {wrong}");
         }
     });
 }
 
-fn is_segment(file: &Path) -> bool {
-    file.extension().is_some_and(|extension| extension == "segment")
+#[test]
+fn what_is_saved_after_a_crash_and_damage_was_there_and_fits_together() {
+    let history = History::new(31, 200);
+    let published = history.committed.iter().flat_map(|committed| &committed.published);
+    let ever: BTreeSet<Message> = published.filter_map(message).collect();
+    let running = in_memory();
+    let files = FaultyFiles::new(running.path());
+    files.record();
+    let engine = Engine::open_with(&tiny(running.path()), Arc::<FaultyFiles>::clone(&files)).unwrap();
+    for batch in history.batches {
+        block_on(commit_and_wait(&engine, batch)).unwrap();
+        files.answered.fetch_add(1, Ordering::SeqCst);
+    }
+    drop(engine);
+    // Before there is a store, there is nothing to save.
+    let mut images = files.images();
+    images.retain(|image| image.answered > 0);
+    in_parallel(cases(200), |number| {
+        let directory = in_memory();
+        let (from, to) = (directory.path().join("from"), directory.path().join("to"));
+        let image = &images[number * 7919 % images.len()];
+        fs::create_dir(&from).unwrap();
+        image.restore(&from, Unsynced::Torn(number as u64));
+        let done = wreck(&from, number);
+        if let Err(wrong) = look(&from, &to, &ever) {
+            panic!("{}, {done:?}: {wrong}", image.moment);
+        }
+    });
 }
