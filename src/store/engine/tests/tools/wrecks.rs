@@ -9,6 +9,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
+use postrider_protocol::wire;
+use prost::Message as _;
 
 use super::super::super::tools::{self, Salvaged};
 use super::super::crashes::dice;
@@ -120,8 +122,16 @@ fn look(from: &Path, to: &Path, ever: &BTreeSet<Message>) -> Result<Saved, Strin
         return Err(format!("this was never there: {made_up:?}"));
     }
     let world = World::around(engine);
-    let (frank, _) = (world.attach("frank", "phone"), world.attach("grace", "phone"));
-    world.acked(&frank, 1, "grace", "it goes on");
+    for [from, to] in [["alice", "bob"], ["bob", "alice"], ["writer", "reader"], ["frank", "grace"]] {
+        let (from, _) = (world.attach(from, "phone"), world.attach(to, "phone"));
+        let (conversation, seq) = world.acked(&from, from.highest_send_id.0 + 1, to, "it goes on");
+        let of_this = |message: &wire::Message| message.conversation == conversation && message.seq >= seq;
+        let decoded = now.iter().filter(|(app, ..)| *app == world.app);
+        let mut decoded = decoded.map(|(.., encoded)| wire::Message::decode(encoded.clone()).unwrap());
+        if decoded.any(|message| of_this(&message)) {
+            return Err(format!("number {seq} of conversation {conversation} is given again"));
+        }
+    }
     Ok(Saved { salvaged, messages: now.len(), held })
 }
 
