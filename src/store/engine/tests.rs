@@ -43,6 +43,9 @@ struct TestFiles {
     full: AtomicBool,
     /// Reading a whole file takes this many milliseconds more.
     slow_ms: AtomicUsize,
+    /// Writes at an offset: all, and those past the system's cache.
+    writes: AtomicUsize,
+    direct_writes: AtomicUsize,
 }
 
 impl TestFiles {
@@ -111,6 +114,8 @@ impl Files for TestFiles {
     }
 
     fn write_at(&self, file: &File, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.writes.fetch_add(1, Ordering::SeqCst);
+        self.direct_writes.fetch_add(usize::from(is_direct(file)), Ordering::SeqCst);
         SystemFiles.write_at(file, offset, bytes)
     }
 
@@ -202,6 +207,17 @@ fn making(app: &str) -> Batch {
 fn reporting() -> (Completion, Receiver<Result<Committed, StoreError>>) {
     let (told, result) = channel();
     (Completion::once(move |committed| told.send(committed).expect("somebody listens")), result)
+}
+
+/// Whether what is written to a file goes past the system's cache.
+#[cfg(target_os = "linux")]
+fn is_direct(file: &File) -> bool {
+    rustix::fs::fcntl_getfl(file).expect("the flags of a descriptor").contains(rustix::fs::OFlags::DIRECT)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn is_direct(_: &File) -> bool {
+    false
 }
 
 fn path_of(file: &File) -> PathBuf {

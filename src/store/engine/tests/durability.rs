@@ -1,11 +1,13 @@
 //! Durable, then answered.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{TryRecvError, channel};
 use std::time::Duration;
 
 use futures_util::FutureExt;
 
+use super::super::files::{Files, SystemFiles};
 use super::{Engine, EngineConfig, TestFiles, block_on, config, copy, making, open, open_with, reporting};
 use crate::store::conformance::world::World;
 use crate::store::{Completion, Operation, Outcome, Store, StoreError, commit_and_wait};
@@ -26,6 +28,24 @@ fn no_answer_comes_before_the_sync() {
     files.release();
     assert!(result.recv().unwrap().is_ok());
     assert_eq!(files.syncs(), before + 1);
+}
+
+#[test]
+fn groups_go_past_the_systems_cache_where_the_file_system_can_and_through_it_elsewhere() {
+    for segment_bytes in [1 << 20, 1024] {
+        let directory = tempfile::tempdir().unwrap();
+        let files = Arc::new(TestFiles::default());
+        let config = EngineConfig { segment_bytes, ..config(directory.path()) };
+        let engine = Engine::open_with(&config, Arc::<TestFiles>::clone(&files)).unwrap();
+        let written = || [&files.writes, &files.direct_writes].map(|writes| writes.load(Ordering::SeqCst));
+        let [before, direct_before] = written();
+        block_on(commit_and_wait(&engine, making("app"))).unwrap();
+        let [after, direct_after] = written();
+        assert_eq!(after - before, 1, "one write a group");
+        // Segments that are no whole blocks are for tests alone.
+        let can = segment_bytes > 4096 && SystemFiles.open_direct(&directory.path().join("journal/0.segment")).is_ok();
+        assert_eq!(direct_after - direct_before, usize::from(can));
+    }
 }
 
 #[test]
