@@ -80,7 +80,7 @@ pub(super) fn open(files: &dyn Files, directory: &Path, disk: &Disk, state: &mut
     if end < reach {
         return Err(damaged(
             &last.slot.path,
-            &format!("the journal ends at {end}, and sled has what it had up to {reach}"),
+            &format!("the journal ends at {end}, and it went on to {reach} at least"),
         ));
     }
     let next = match last.tail {

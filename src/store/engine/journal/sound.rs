@@ -90,7 +90,7 @@ pub(in super::super) fn sound_groups(
         visit(Found::EndOfSegment(number))?;
     }
     if end < reach {
-        visit(Found::Damage(format!("the journal ends at {end}, and sled has what it had up to {reach}")))?;
+        visit(Found::Damage(format!("the journal ends at {end}, and it went on to {reach} at least")))?;
     }
     for path in headless.into_values() {
         let what = "its head is not what was written; what it holds cannot be told from old bytes";
