@@ -3,8 +3,9 @@
 //! Rows of sled whose checksum holds are taken, then the journal's sound groups are replayed over them, oldest first, but
 //! where sled has what is later. What is left is made to fit together again: counts, heads, newest receipts, names. Nothing
 //! is invented: what must be there and is lost becomes what claims least, such as a watermark of 0. Senders are told that
-//! what is lost has expired: no later receipt may speak for it. What cannot be known is what the end of the journal had, when
-//! it is gone without a trace after a crash, and sled had none of it yet: the store is then as it was before that.
+//! what is lost has expired: no later receipt may speak for it. What cannot be known is what the end of the journal had: where
+//! sled has none of it, the store is as it was before that, and gives the same numbers again. That an end is lost is told, unless
+//! it went without a trace after a crash.
 //!
 //! # Layout
 //! - this file: the way, and the report
