@@ -129,6 +129,7 @@ struct SegmentsState {
     pending: VecDeque<Arc<Filled>>,
     /// Segments up to this one are to be spilled now.
     due: u64,
+    /// Up to where records are on stable storage.
     reach: Reach,
     /// Why nothing can be spilled now.
     full: Option<String>,
