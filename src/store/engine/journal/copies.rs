@@ -93,7 +93,7 @@ impl Copies {
         bytes[offset..].fill(0);
         files.create(&path, &bytes).map_err(|error| failed(&path, &error))?;
         files.sync_directory(&self.directory).map_err(|error| failed(&self.directory, &error))?;
-        Ok((first - 1, Reach { segment: head.seed.number, byte: offset as u64 }, self.count))
+        Ok((first - 1, head.seed.at(offset), self.count))
     }
 }
 

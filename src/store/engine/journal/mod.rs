@@ -538,7 +538,7 @@ impl Active {
 
     /// Up to where records are. They are on stable storage when it was synced.
     fn reach(&self) -> Reach {
-        Reach { segment: self.seed.number, byte: self.offset as u64 }
+        self.seed.at(self.offset)
     }
 
     /// Writes the next record.

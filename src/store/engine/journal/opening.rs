@@ -3,7 +3,7 @@
 //! The newest head says which segments are needed: all from its oldest to its own. Every one but the last must be sound
 //! up to its end record. In the last, what follows the last whole record is cut, since a crash tears at most the one
 //! record that nobody was answered for; a sound record behind an unsound one shows that it was no crash, and so does a
-//! journal that ends before what sled has.
+//! journal that ends before where sled knows that it went.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -16,7 +16,6 @@ use std::time::Duration;
 use super::super::directory::failed;
 use super::super::disk::Disk;
 use super::super::files::Files;
-use super::super::rows::Reach;
 use super::super::state::{Ended, State};
 use super::record::{self, ALIGNMENT, Next, Record, Seed};
 use super::segment::{FoundHead, HEAD_BYTES, Head, Slot};
@@ -73,8 +72,8 @@ pub(super) fn open(files: &dyn Files, directory: &Path, disk: &Disk, state: &mut
         }
     }
     let end = match last.tail {
-        Tail::Open { offset } => Reach { segment: last.seed.number, byte: offset as u64 },
-        Tail::Ended(_) => Reach { segment: last.seed.number + 1, byte: HEAD_BYTES as u64 },
+        Tail::Open { offset } => last.seed.at(offset),
+        Tail::Ended(next) => next.seed_after(last.seed).at(HEAD_BYTES),
     };
     let reach = disk.reach()?;
     if end < reach {

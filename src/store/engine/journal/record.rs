@@ -5,6 +5,8 @@
 //! segment and the offset of the record: bytes that lay there in an earlier life of the file, or were copied there,
 //! are no record. The salt is random, so that nobody can send a message whose content imitates one.
 
+use super::super::rows::Reach;
+
 /// Bytes before the payload.
 pub(super) const HEADER_BYTES: usize = 16;
 
@@ -31,6 +33,11 @@ pub(super) struct Seed {
 }
 
 impl Seed {
+    /// The place of a byte of this segment.
+    pub(super) fn at(self, offset: usize) -> Reach {
+        Reach { segment: self.number, byte: offset as u64 }
+    }
+
     fn checksum(self, offset: usize, header: &[u8]) -> u32 {
         let mut seeded = [0; 24];
         seeded[..8].copy_from_slice(&self.number.to_le_bytes());
@@ -56,6 +63,13 @@ pub(super) struct Next {
     pub slot: u32,
     /// The salt of the segment.
     pub salt: u64,
+}
+
+impl Next {
+    /// The seed of the segment that follows one.
+    pub(super) fn seed_after(self, ended: Seed) -> Seed {
+        Seed { number: ended.number + 1, salt: self.salt }
+    }
 }
 
 /// Begins a record in `out`: its payload is to be appended.

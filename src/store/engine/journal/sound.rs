@@ -114,7 +114,7 @@ fn find_headless(
             && let Some(path) = headless.remove(&next.slot)
         {
             found.push(path.clone());
-            used.insert(number + 1, (Seed { number: number + 1, salt: next.salt }, path));
+            used.insert(number + 1, (next.seed_after(seed), path));
             numbers.push(number + 1);
         }
     }
@@ -129,9 +129,9 @@ fn find_next(
     used: &mut BTreeMap<u64, (Seed, PathBuf)>,
 ) -> Result<Vec<String>, StoreError> {
     let mut wrong = Vec::new();
-    while let Some((number, (seed, path))) = used.last_key_value() {
+    while let Some((_, (seed, path))) = used.last_key_value() {
         let (_, Some(next)) = segment(files, *seed, path, true, &mut |_| Ok(()))? else { break };
-        let seed = Seed { number: number + 1, salt: next.salt };
+        let seed = next.seed_after(*seed);
         let path = Slot::path(directory, next.slot);
         let Some(bytes) = files.read(&path).map_err(|error| failed(&path, &error))? else {
             wrong.push(format!("{}: the journal goes on in this file, which is missing", path.display()));
@@ -161,17 +161,13 @@ fn segment(
 ) -> Result<(Reach, Option<record::Next>), StoreError> {
     let bytes = files.read(path).map_err(|error| failed(path, &error))?.unwrap_or_default();
     let mut offset = HEAD_BYTES;
-    let end = |offset: usize| Reach { segment: seed.number, byte: offset as u64 };
     loop {
         match record::read(&bytes, seed, offset) {
             Some((Record::Group(group), next)) => {
                 visit(Found::Group(group))?;
                 offset = next;
             }
-            Some((Record::End(next), _)) => {
-                let end = Reach { segment: seed.number + 1, byte: HEAD_BYTES as u64 };
-                return Ok((end, Some(next)));
-            }
+            Some((Record::End(next), _)) => return Ok((next.seed_after(seed).at(HEAD_BYTES), Some(next))),
             None => {
                 let sound = |at: &usize| record::read(&bytes, seed, *at).is_some();
                 let next = (offset..bytes.len()).step_by(ALIGNMENT).find(sound);
@@ -181,11 +177,11 @@ fn segment(
                         "{}: bytes {offset} to {next} (segment {number}) are not what was written",
                         path.display()
                     )))?,
-                    None if is_last => return Ok((end(offset), None)),
+                    None if is_last => return Ok((seed.at(offset), None)),
                     None => {
                         let what = format!("nothing after byte {offset} (segment {number}) is what was written");
                         visit(Found::Damage(format!("{}: {what}", path.display())))?;
-                        return Ok((end(offset), None));
+                        return Ok((seed.at(offset), None));
                     }
                 }
                 offset = next.unwrap_or(bytes.len());
