@@ -21,10 +21,11 @@
 //! # Layout
 //! - this file: appending
 //! - `record`, `segment`: what lies on disk; `blocks`: how it gets there
-//! - `opening`: replay, and what it refuses
+//! - `opening`: replay, and what it refuses; `ahead`: the reading of it, beside
 //! - `copies`: segments that a backup takes along
 //! - `sound`: what is sound in a damaged journal
 
+mod ahead;
 mod blocks;
 mod copies;
 mod opening;

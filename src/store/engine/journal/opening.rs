@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 use std::sync::atomic;
-use std::sync::mpsc::{RecvTimeoutError, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::thread;
 use std::time::Duration;
 
@@ -17,7 +17,8 @@ use super::super::directory::failed;
 use super::super::disk::Disk;
 use super::super::files::Files;
 use super::super::state::{Ended, State};
-use super::record::{self, ALIGNMENT, Next, Record, Seed};
+use super::ahead::{self, Piece, Tail};
+use super::record::{self, ALIGNMENT, Next, Seed};
 use super::segment::{FoundHead, HEAD_BYTES, Head, Slot};
 use super::{Active, Filled};
 use crate::store::StoreError;
@@ -209,22 +210,14 @@ impl Segment {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Tail {
-    /// The next record goes here.
-    Open {
-        offset: usize,
-    },
-    Ended(Next),
-}
-
 /// Replays segments, oldest first; says how far it is if it takes long.
 fn replay_all(files: &dyn Files, needed: Vec<(Head, Slot)>, state: &mut State) -> Result<Vec<Segment>, StoreError> {
     let of = needed.len();
     let done = atomic::AtomicUsize::new(0);
     let (finished, wait) = sync_channel::<()>(0);
+    let (reader, pieces) = sync_channel(1);
     let log = tracing::dispatcher::get_default(Clone::clone);
-    thread::scope(|scope| {
+    let replayed = thread::scope(|scope| {
         scope.spawn(|| {
             let wait = wait;
             tracing::dispatcher::with_default(&log, || {
@@ -234,36 +227,45 @@ fn replay_all(files: &dyn Files, needed: Vec<(Head, Slot)>, state: &mut State) -
                 }
             });
         });
-        let replayed = needed.into_iter().map(|(head, slot)| {
-            state.begin_segment(head.seed.number);
-            let tail = replay(&read(files, &slot)?, head.seed, &slot.path, state)?;
-            done.fetch_add(1, atomic::Ordering::Relaxed);
-            Ok(Segment { slot, seed: head.seed, ended: state.end_segment(), tail })
+        scope.spawn(|| {
+            let reader = reader;
+            ahead::read_segments(files, &needed, &reader);
         });
-        let replayed = replayed.collect();
-        drop(finished);
+        let replayed = needed.iter().map(|(head, slot)| {
+            state.begin_segment(head.seed.number);
+            let tail = replay(&pieces, head.seed, &slot.path, state)?;
+            done.fetch_add(1, atomic::Ordering::Relaxed);
+            Ok((state.end_segment(), tail))
+        });
+        let replayed: Result<Vec<_>, StoreError> = replayed.collect();
+        // Nobody waits for the threads longer than they wait for what comes no more.
+        drop((pieces, finished));
         replayed
-    })
+    })?;
+    let segments = needed.into_iter().zip(replayed);
+    Ok(segments.map(|((head, slot), (ended, tail))| Segment { slot, seed: head.seed, ended, tail }).collect())
 }
 
-fn replay(bytes: &[u8], seed: Seed, path: &Path, state: &mut State) -> Result<Tail, StoreError> {
-    let mut offset = HEAD_BYTES;
-    while let Some((record, next)) = record::read(bytes, seed, offset) {
-        match record {
-            Record::Group(payload) => {
-                let is_sound = state.replay(payload)?.is_some_and(|lacking| lacking.is_empty());
-                if !is_sound {
-                    return Err(unsound(path, offset, seed.number));
-                }
+/// Replays a segment, to its tail.
+fn replay(
+    pieces: &Receiver<Result<Piece, StoreError>>,
+    seed: Seed,
+    path: &Path,
+    state: &mut State,
+) -> Result<Tail, StoreError> {
+    loop {
+        let piece = pieces.recv().map_err(|_| StoreError::Io("the thread that reads the journal has ended".into()))?;
+        let groups = match piece? {
+            Piece::Groups(groups) => groups,
+            Piece::Tail(tail) => return Ok(tail),
+        };
+        for (offset, changes) in groups {
+            let is_sound = state.replay(changes)?.is_some_and(|lacking| lacking.is_empty());
+            if !is_sound {
+                return Err(unsound(path, offset, seed.number));
             }
-            Record::End(next) => return Ok(Tail::Ended(next)),
         }
-        offset = next;
     }
-    if has_records(bytes, seed, offset) {
-        return Err(unsound(path, offset, seed.number));
-    }
-    Ok(Tail::Open { offset })
 }
 
 /// Whether there is a sound record anywhere from `offset` on.
@@ -271,7 +273,7 @@ pub(super) fn has_records(bytes: &[u8], seed: Seed, offset: usize) -> bool {
     (offset..bytes.len()).step_by(ALIGNMENT).any(|offset| record::read(bytes, seed, offset).is_some())
 }
 
-fn read(files: &dyn Files, slot: &Slot) -> Result<Vec<u8>, StoreError> {
+pub(super) fn read(files: &dyn Files, slot: &Slot) -> Result<Vec<u8>, StoreError> {
     Ok(files.read(&slot.path).map_err(|error| failed(&slot.path, &error))?.unwrap_or_default())
 }
 

@@ -107,13 +107,13 @@ impl State {
     ///
     /// # Errors
     /// As reading sled's rows.
-    pub(in super::super) fn replay(&mut self, group: &[u8]) -> Result<Option<Vec<UserKey>>, StoreError> {
-        // What is kept of it must not keep all of it.
-        let mut from = Reader(Bytes::copy_from_slice(group));
+    pub(in super::super) fn replay(&mut self, group: Changes) -> Result<Option<Vec<UserKey>>, StoreError> {
         let mut lacking = Vec::new();
-        while !from.is_empty() {
-            let Some(change) = Change::read(&mut from) else { return Ok(None) };
+        for change in group.sound {
             self.apply(change, &mut lacking)?;
+        }
+        if !group.is_whole {
+            return Ok(None);
         }
         self.note_changes();
         self.take_group(self.segment, &mut Group::default());
@@ -202,6 +202,27 @@ impl State {
             Some(at) => Ok(Some(at)),
             None => self.load_user(key),
         }
+    }
+}
+
+/// What a group changes, read from the journal and not applied.
+pub(in super::super) struct Changes {
+    /// Those before the first that makes no sense.
+    sound: Vec<Change>,
+    /// Whether there is none that makes no sense.
+    is_whole: bool,
+}
+
+impl Changes {
+    pub(in super::super) fn read(group: &[u8]) -> Changes {
+        // What is kept of it must not keep what it is read from.
+        let mut from = Reader(Bytes::copy_from_slice(group));
+        let mut sound = Vec::new();
+        while !from.is_empty() {
+            let Some(change) = Change::read(&mut from) else { return Changes { sound, is_whole: false } };
+            sound.push(change);
+        }
+        Changes { sound, is_whole: true }
     }
 }
 

@@ -110,7 +110,7 @@ impl State {
 
     /// Puts into the group how everything is that the batch has changed. To be called after each.
     pub(in super::super) fn note_changes(&mut self) {
-        let State { group, segment, touched, apps, users, conversations, changed, .. } = self;
+        let State { group, segment, touched, apps, users, conversations, changed, replayed, .. } = self;
         for &id in &touched.apps {
             let Some(app) = apps.get_mut(&id) else { continue };
             app.touched = false;
@@ -145,7 +145,12 @@ impl State {
                 }
             }
             if object.value.reshaped || object.value.moved >= WHOLE_EVERY {
-                group.users[object.image as usize].say_whole(&mut group.rows, &mut object.value);
+                if *replayed {
+                    group.users[object.image as usize].say_whole(&mut group.rows, &mut object.value);
+                } else {
+                    // The journal has it.
+                    object.value.said_whole();
+                }
             }
         }
         for &at in &touched.conversations {
@@ -210,7 +215,7 @@ impl UserImage {
     /// Puts the whole row into words, as it is now.
     fn say_whole(&mut self, rows: &mut Vec<u8>, user: &mut User) {
         change::put_user(rows, self.key, user);
-        (user.reshaped, user.moved) = (false, 0);
+        user.said_whole();
         (self.whole, self.said) = (true, true);
     }
 }

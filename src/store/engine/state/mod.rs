@@ -36,6 +36,7 @@ use std::sync::{Arc, Weak};
 use rustc_hash::FxBuildHasher;
 use smol_str::SmolStr;
 
+pub(super) use self::change::Changes;
 pub(super) use self::group::Group;
 use self::group::Touched;
 pub(super) use self::newest::ReceiptKey;

@@ -66,6 +66,11 @@ impl User {
         User { gone: true, reshaped: true, ..User::default() }
     }
 
+    /// The group has its whole row as it is.
+    pub(super) fn said_whole(&mut self) {
+        (self.reshaped, self.moved) = (false, 0);
+    }
+
     /// Sled has a row of a receipt.
     pub(in super::super) fn found_newest(&mut self, receipt: ReceiptKey, position: Position) {
         if position > self.row.trimmed {

@@ -34,7 +34,7 @@ use crate::store::engine::directory::Directory;
 use crate::store::engine::disk::Disk;
 use crate::store::engine::files::SystemFiles;
 use crate::store::engine::journal::{Found, Journal, Needed, sound_groups};
-use crate::store::engine::state::State;
+use crate::store::engine::state::{Changes, State};
 use crate::store::engine::{Engine, Verified, keys, spill};
 
 /// Losses and problems that are kept in words; further ones are only counted.
@@ -150,7 +150,7 @@ fn replay(disk: &Arc<Disk>, journal: &Path, sled: rows::Sled, salvaged: &mut Sal
                 segment = number;
                 state.begin_segment(number);
             }
-            Found::Group(group) => match state.replay(group) {
+            Found::Group(group) => match state.replay(Changes::read(group)) {
                 Ok(Some(users)) => {
                     for (app, user) in users.into_iter().filter(|user| lacking.insert(*user)) {
                         salvaged.damaged(format!(
