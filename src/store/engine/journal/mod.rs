@@ -54,12 +54,22 @@ use crate::store::StoreError;
 #[cfg(test)]
 pub(super) mod layout {
     pub const FIRST_RECORD: usize = super::segment::HEAD_BYTES;
+    pub const HEADER_BYTES: usize = super::record::HEADER_BYTES;
 
     /// Where a record's payload ends, and where the next record begins; without looking whether it is sound.
     pub fn ends(segment: &[u8], record: usize) -> (usize, usize) {
         let length = segment[record..].first_chunk().map_or(0, |length| u32::from_le_bytes(*length));
-        let end = record + super::record::HEADER_BYTES + length as usize;
+        let end = record + HEADER_BYTES + length as usize;
         (end, end.next_multiple_of(super::record::ALIGNMENT))
+    }
+
+    /// Makes the record of a group sound, whatever its payload is now.
+    pub fn seal(segment: &mut [u8], record: usize) {
+        let head = segment.first_chunk().map(super::Head::read);
+        let Some(super::segment::FoundHead::Used(head)) = head else { panic!("a segment that was never used") };
+        let mut sealed = segment[record..ends(segment, record).0].to_vec();
+        super::record::finish_group(&mut sealed, head.seed, record);
+        segment[record..][..sealed.len()].copy_from_slice(&sealed);
     }
 
     /// Whether a byte only fills up the space between two records.

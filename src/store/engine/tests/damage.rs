@@ -102,6 +102,19 @@ fn a_flipped_bit_before_the_tail_is_reported_with_its_file_and_place() {
 }
 
 #[test]
+fn a_sound_record_that_makes_no_sense_is_reported_with_its_place() {
+    let written = written();
+    let bytes = fs::read(segment(written.crashed.path())).unwrap();
+    for &record in &written.records[..APPS] {
+        let mut changed = bytes.clone();
+        changed[record + layout::HEADER_BYTES] = 0xFF;
+        layout::seal(&mut changed, record);
+        let words = ["0.segment", &format!("byte {record} "), "restore a backup"];
+        is_reported(opened_with(&written.crashed, &changed), &words).expect("a report");
+    }
+}
+
+#[test]
 fn in_a_store_that_was_closed_even_the_last_record_is_told_from_a_torn_one() {
     let written = written();
     let bytes = fs::read(segment(written.closed.path())).unwrap();
