@@ -80,6 +80,12 @@ pub struct Fill {
     /// Segments of the journal
     #[arg(long, value_name = "N", default_value_t = 4)]
     pub segments: usize,
+    // Three bytes and more are written for each of the journal: blocks are written again for the next group, rows go to sled,
+    // segments are laid out. After 15 rounds it has gone round, so that all its segments but one or two are full.
+    /// Where sled keeps up, the store is killed after writing so many times what its journal could hold: the more, the more
+    /// there is for sled to read
+    #[arg(long, value_name = "N", default_value_t = 15)]
+    pub rounds: u64,
 }
 
 #[derive(Args, Debug)]

@@ -17,11 +17,6 @@ use crate::people::{pairs, recipient, wait};
 
 const PRODUCERS: usize = 1_000;
 
-/// Where the journal does not fill because sled keeps up, the store is killed after writing so many times what it could hold.
-/// Three and more is written for each byte of it: blocks are written again for the next group, rows go to sled, segments are
-/// laid out. By then the journal has gone round, so that all its segments but one or two are full.
-const ROUNDS: u64 = 15;
-
 #[derive(Serialize)]
 pub struct Figures {
     segment_bytes: usize,
@@ -43,7 +38,7 @@ struct Opening {
 }
 
 pub fn run(what: &Restart, parent: &Path, print: bool) -> Figures {
-    let Fill { segment_bytes, segments } = what.journal;
+    let Fill { segment_bytes, segments, .. } = what.journal;
     if print {
         println!("restart, {segments} segments of {:.0} MiB, all recipients away", mib(segment_bytes as u64));
         println!(
@@ -92,6 +87,7 @@ fn fill_and_kill(journal: &Fill, directory: &Path) -> (bool, u64) {
     command.arg("fill").arg("--dir").arg(directory);
     command.args(["--segment-bytes", &journal.segment_bytes.to_string()]);
     command.args(["--segments", &journal.segments.to_string()]);
+    command.args(["--rounds", &journal.rounds.to_string()]);
     let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
     let mut line = String::new();
     BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
@@ -115,14 +111,14 @@ pub fn fill(journal: &Fill, directory: &Path) -> ! {
         }
         said = true;
     };
-    let mut rounds = 0u32;
+    let mut acks = 0u32;
     Load::new(store, pairs, |_| Manner::Away).run(Until::Messages(u64::MAX), &mut |tick| match tick {
         // A disk that is slow for a moment is no full journal.
         Tick::Stalled(acked) if written() - before >= capacity => say("full", acked),
         Tick::Stalled(_) => {}
         Tick::Acked(acked) => {
-            rounds = rounds.wrapping_add(1);
-            if rounds.is_multiple_of(64) && written() - before >= ROUNDS * capacity {
+            acks = acks.wrapping_add(1);
+            if acks.is_multiple_of(64) && written() - before >= journal.rounds * capacity {
                 say("flowing", acked);
             }
         }
@@ -131,6 +127,6 @@ pub fn fill(journal: &Fill, directory: &Path) -> ! {
 }
 
 fn config(journal: &Fill, directory: &Path) -> EngineConfig {
-    let Fill { segment_bytes, segments } = *journal;
+    let Fill { segment_bytes, segments, .. } = *journal;
     EngineConfig { segment_bytes, segments, ..EngineConfig::new(directory) }
 }

@@ -18,6 +18,7 @@ use super::barrier;
 use super::directory::{Directory, failed};
 use super::files::Files;
 use super::keys;
+use super::progress;
 use super::rows::{Number, Reach, Record, unseal};
 use crate::store::StoreError;
 
@@ -53,10 +54,15 @@ impl Disk {
     pub(super) fn open(files: Arc<dyn Files>, directory: Directory, cache_bytes: u64) -> Result<Disk, StoreError> {
         let path = directory.sled().join("db");
         let data = files.open(&path).map_err(|error| failed(&path, &error))?;
-        files.settle(&data).map_err(|error| failed(&path, &error))?;
-        // sled panics over some kinds of damage.
-        let opened = catch_unwind(AssertUnwindSafe(|| open_database(&directory.sled(), cache_bytes)));
-        let (database, tree) = opened.unwrap_or_else(|_| Err(does_not_open(&directory.sled())))?;
+        // sled reads what was written since it was opened last, and says nothing meanwhile.
+        let mib = data.metadata().map_or(0, |data| data.len() >> 20);
+        let say = |taken: Duration| tracing::info!(seconds = taken.as_secs(), mib, "sled is reading its files");
+        let (database, tree) = progress::telling(say, || {
+            files.settle(&data).map_err(|error| failed(&path, &error))?;
+            // sled panics over some kinds of damage.
+            let opened = catch_unwind(AssertUnwindSafe(|| open_database(&directory.sled(), cache_bytes)));
+            opened.unwrap_or_else(|_| Err(does_not_open(&directory.sled())))
+        })?;
         directory.sync(&*files)?;
         Ok(Disk { tree, database, data, directory, files, alone: Mutex::new(()) })
     }

@@ -19,7 +19,7 @@
 //! - `rows`, `keys`: what rows look like
 //! - `verify`: whether the rows are sound
 //! - [`tools`]: what operators do to a data directory
-//! - `directory`, `files`: the data directory and the file system
+//! - `directory`, `files`: the data directory and the file system; `progress`: what is said while it takes long
 
 mod barrier;
 mod cold;
@@ -29,6 +29,7 @@ mod disk;
 mod files;
 mod journal;
 mod keys;
+mod progress;
 mod reads;
 mod rows;
 mod sequencer;

@@ -43,6 +43,8 @@ struct TestFiles {
     full: AtomicBool,
     /// Reading a whole file takes this many milliseconds more.
     slow_ms: AtomicUsize,
+    /// Opening sled takes this many milliseconds more.
+    slow_sled_ms: AtomicUsize,
     /// Writes at an offset: all, and those past the system's cache.
     writes: AtomicUsize,
     direct_writes: AtomicUsize,
@@ -120,6 +122,9 @@ impl Files for TestFiles {
     }
 
     fn settle(&self, file: &File) -> io::Result<()> {
+        if path_of(file).ends_with("sled/db") {
+            thread::sleep(Duration::from_millis(self.slow_sled_ms.load(Ordering::SeqCst) as u64));
+        }
         SystemFiles.settle(file)
     }
 

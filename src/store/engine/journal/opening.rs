@@ -8,23 +8,21 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
-use std::sync::atomic;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread;
-use std::time::Duration;
 
 use super::super::directory::failed;
 use super::super::disk::Disk;
 use super::super::files::Files;
+use super::super::progress;
 use super::super::state::{Ended, State};
 use super::ahead::{self, Piece, Tail};
 use super::record::{self, ALIGNMENT, Next, Seed};
 use super::segment::{FoundHead, HEAD_BYTES, Head, Slot};
 use super::{Active, Filled};
 use crate::store::StoreError;
-
-/// How often a long replay says how far it is.
-const PROGRESS_PAUSE: Duration = Duration::from_secs(1);
 
 /// The journal as it was found.
 pub(super) struct Found {
@@ -213,34 +211,21 @@ impl Segment {
 /// Replays segments, oldest first; says how far it is if it takes long.
 fn replay_all(files: &dyn Files, needed: Vec<(Head, Slot)>, state: &mut State) -> Result<Vec<Segment>, StoreError> {
     let of = needed.len();
-    let done = atomic::AtomicUsize::new(0);
-    let (finished, wait) = sync_channel::<()>(0);
-    let (reader, pieces) = sync_channel(1);
-    let log = tracing::dispatcher::get_default(Clone::clone);
-    let replayed = thread::scope(|scope| {
-        scope.spawn(|| {
-            let wait = wait;
-            tracing::dispatcher::with_default(&log, || {
-                while wait.recv_timeout(PROGRESS_PAUSE) == Err(RecvTimeoutError::Timeout) {
-                    let done = done.load(atomic::Ordering::Relaxed);
-                    tracing::info!(done, of, "reading what the journal's segments hold");
-                }
+    let done = AtomicUsize::new(0);
+    let say = |_| tracing::info!(done = done.load(Relaxed), of, "reading what the journal's segments hold");
+    let replayed = progress::telling(say, || {
+        thread::scope(|scope| {
+            let (reader, pieces) = sync_channel(1);
+            let needed = &needed;
+            scope.spawn(move || ahead::read_segments(files, needed, &reader));
+            let replayed = needed.iter().map(|(head, slot)| {
+                state.begin_segment(head.seed.number);
+                let tail = replay(&pieces, head.seed, &slot.path, state)?;
+                done.fetch_add(1, Relaxed);
+                Ok((state.end_segment(), tail))
             });
-        });
-        scope.spawn(|| {
-            let reader = reader;
-            ahead::read_segments(files, &needed, &reader);
-        });
-        let replayed = needed.iter().map(|(head, slot)| {
-            state.begin_segment(head.seed.number);
-            let tail = replay(&pieces, head.seed, &slot.path, state)?;
-            done.fetch_add(1, atomic::Ordering::Relaxed);
-            Ok((state.end_segment(), tail))
-        });
-        let replayed: Result<Vec<_>, StoreError> = replayed.collect();
-        // Nobody waits for the threads longer than they wait for what comes no more.
-        drop((pieces, finished));
-        replayed
+            replayed.collect::<Result<Vec<_>, StoreError>>()
+        })
     })?;
     let segments = needed.into_iter().zip(replayed);
     Ok(segments.map(|((head, slot), (ended, tail))| Segment { slot, seed: head.seed, ended, tail }).collect())

@@ -106,17 +106,21 @@ fn opening_that_takes_longer_than_a_second_says_how_far_it_is() {
     let directory = tempfile::tempdir().unwrap();
     let files = Arc::new(TestFiles::default());
     drop(open_with(directory.path(), &files));
-    let opened = |slow_ms| {
+    let opened = |slow_ms, slow_sled_ms| {
         files.slow_ms.store(slow_ms, Ordering::SeqCst);
+        files.slow_sled_ms.store(slow_sled_ms, Ordering::SeqCst);
         let lines = Lines::default();
         let writer = lines.clone();
         let log = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
         drop(tracing::subscriber::with_default(log, || open_with(directory.path(), &files)));
         String::from_utf8(lines.0.lock().unwrap().clone()).unwrap()
     };
-    let said = opened(2_500);
+    let said = opened(2_500, 0);
     assert!(said.contains("reading what the journal's segments hold done=0 of=1"), "{said}");
-    assert_eq!(opened(0), "", "nothing is said when it does not take long");
+    let said = opened(0, 2_500);
+    assert!(said.contains("sled is reading its files seconds=1 mib=0"), "{said}");
+    assert!(said.contains("sled is reading its files seconds=2 mib=0"), "{said}");
+    assert_eq!(opened(0, 0), "", "nothing is said when it does not take long");
 }
 
 #[test]
