@@ -3,6 +3,7 @@
 use std::io::{Read, Write};
 use std::net::TcpListener;
 
+use postrider_client::{Change, FileState, QueuedSend, StateStore as _, To};
 use rustix::process::Signal;
 
 use crate::support::{Program, ServerProcess, Target};
@@ -118,6 +119,23 @@ fn a_login_that_is_refused_and_a_message_that_is_refused_have_their_own_codes() 
     server.run(&["enroll", "--user", "alice", "--code", code]).output();
     let ended = server.run(&["send", "--user", "alice", "--to", "nobody", "hi"]);
     assert!(ended.complaint(4).contains("NOT_ACCEPTED"), "{ended:?}");
+}
+
+#[test]
+fn a_message_that_the_client_did_not_take_before_it_ended_is_never_reported_as_sent() {
+    let server = ServerProcess::start("");
+    let send = |text| server.run(&["send", "--user", "alice", "--to", "bob", text]);
+    send("hi").output();
+    // A message of an earlier run, under a number that has been used: the server ends the connection as soon as it comes.
+    let devices = std::fs::read_dir(server.directory().join("home/state")).unwrap().next().unwrap().unwrap();
+    let mut state = FileState::open(devices.path().join("alice/cli-1")).unwrap();
+    let earlier = QueuedSend { send_id: 1, to: To::user("bob"), content: "other".into() };
+    state.commit(&[Change::Queued(earlier)]).unwrap();
+    drop(state);
+    for _ in 0..8 {
+        let ended = send("hi again");
+        assert!(ended.complaint(5).contains("SEND_ID_REUSED"), "{ended:?}");
+    }
 }
 
 #[test]

@@ -53,6 +53,27 @@ fn a_backup_of_a_server_at_work_is_restored_with_all_that_was_acked_before_and_o
     assert!(heard.output() == expected, "some line is missing, doubled, or not in its place");
 }
 
+/// SYNC-9.
+#[test]
+fn who_was_acked_more_than_a_restored_server_knows_is_told_and_goes_on_as_a_new_device() {
+    let mut server = ServerProcess::start("");
+    send(&server, 1..=3).finish();
+    server.run(&["store", "backup", "backup", "--data", "data"]).output();
+    send(&server, 4..=6).finish();
+    server.terminate();
+    std::fs::rename(server.data(), server.directory().join("lost")).unwrap();
+    server.run(&["store", "restore", "backup", "data"]).output();
+    server.start_again();
+    for _ in 0..2 {
+        let ended = server.run(&["send", "--user", "alice", "--to", "bob", "line 7"]);
+        assert!(ended.complaint(5).contains("--forget"), "{ended:?}");
+    }
+    server.run(&["send", "--user", "alice", "--to", "bob", "--forget", "line 7"]).output();
+    server.run(&["send", "--user", "alice", "--to", "bob", "line 8"]).output();
+    let heard = server.run(&["listen", "--user", "bob", "--count", "5"]);
+    assert_eq!(heard.output(), "alice: line 1\nalice: line 2\nalice: line 3\nalice: line 7\nalice: line 8\n");
+}
+
 #[test]
 fn a_stopped_store_is_verified_measured_compacted_and_backed_up() {
     let mut server = stopped_with(2_000);

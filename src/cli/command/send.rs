@@ -113,10 +113,15 @@ async fn work(
 ) -> Result<(), Failure> {
     let mut input = std::pin::pin!(texts(&send.text));
     let mut reading = true;
+    // The client took or answered no more, and an event is to say why: nothing passes for sent before that.
+    let mut has_ended = false;
     let mut answers: FuturesOrdered<Sending> = FuturesOrdered::new();
-    while reading || !answers.is_empty() || !tally.is_satisfied() {
+    while reading || has_ended || !answers.is_empty() || !tally.is_satisfied() {
         tokio::select! {
-            Some(answer) = answers.next() => tally.answered(answer)?,
+            Some(answer) = answers.next() => {
+                has_ended |= matches!(answer, Err(SendError::Closed));
+                tally.answered(answer)?;
+            }
             text = input.next(), if reading && answers.len() < limits::SEND_WINDOW => match text {
                 Some(text) => {
                     let text = text?;
@@ -127,7 +132,7 @@ async fn work(
                             answers.push_back(sending);
                         }
                         Err(error @ SendError::TooLarge { .. }) => tally.answered(Err(error))?,
-                        Err(_) => reading = false,
+                        Err(_) => (reading, has_ended) = (false, true),
                     }
                 }
                 None => reading = false,

@@ -144,6 +144,11 @@ const RULES: &[(&str, &[Rule])] = &[
                 "After DEVICE_EXPIRED the client starts as a new device",
                 "the wire does not show it: after DEVICE_EXPIRED the client forgets its state and tells its user what was unanswered",
             ),
+            must(
+                "SYNC-9",
+                "A server that has forgotten what it acked is taken for DEVICE_EXPIRED",
+                "the wire does not show it: highest_send_id below what was answered makes the client forget its state",
+            ),
             should("CONTENT-2", "Text is put into Content", BY_HAND),
             must("CONTENT-3", "Any content is survived and confirmed", ENDED),
         ],

@@ -153,6 +153,11 @@ impl Login {
             let detail = "the server does not know the device that this client's state belongs to";
             return Err(CodedError::with(ErrorCode::DeviceExpired, detail));
         }
+        // Whatever is sent next would leave a gap (SYNC-9).
+        if welcome.highest_send_id < device.outbox.answered() {
+            let detail = "the server has forgotten what it acked to this client: its data is older than that";
+            return Err(CodedError::with(ErrorCode::DeviceExpired, detail));
+        }
         if welcome.highest_send_id >= LAST_SEND_ID {
             return Err(CodedError::with(
                 ErrorCode::BadFrame,

@@ -102,6 +102,12 @@ impl Outbox {
         self.highest
     }
 
+    /// Every message up to this `send_id` has its answer; 0 when none has.
+    #[must_use]
+    pub fn answered(&self) -> u64 {
+        self.sends.front().map_or(self.highest, |first| first.send_id.saturating_sub(1))
+    }
+
     /// What waits for an answer, oldest first.
     pub fn iter(&self) -> impl Iterator<Item = &wire::Send> {
         self.sends.iter()

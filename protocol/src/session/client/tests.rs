@@ -111,6 +111,25 @@ fn a_welcome_for_another_device_than_the_states_is_refused() {
     assert_eq!(step.expect_err("device 5 is not device 4").code, ErrorCode::DeviceExpired);
 }
 
+/// SYNC-9.
+#[test]
+fn a_server_that_has_forgotten_what_it_acked_is_told_by_its_welcome() {
+    let sends = |ids: std::ops::RangeInclusive<u64>| {
+        ids.map(|send_id| wire::Send { send_id, ..Default::default() }).collect::<Vec<_>>()
+    };
+    // What was given out, what of it has no answer, and from where on the server knows all that it answered.
+    for (highest, unanswered, answered) in [(3, vec![], 3), (5, sends(4..=5), 3), (5, sends(1..=5), 0)] {
+        for known in 0..=highest {
+            let mut device = Device { outbox: Outbox::restore(highest, unanswered.clone()), ..Device::default() };
+            let welcomed = log_in(&mut device, wire::Welcome { highest_send_id: known, ..welcome() });
+            match welcomed {
+                Ok(_) => assert!(known >= answered, "{known} of {answered}"),
+                Err(error) => assert!(error.code == ErrorCode::DeviceExpired && known < answered, "{error:?}"),
+            }
+        }
+    }
+}
+
 #[test]
 fn nothing_goes_out_before_it_is_released_and_no_more_than_the_window_at_once() {
     let mut device = Device::default();
