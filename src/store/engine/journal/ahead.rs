@@ -5,7 +5,7 @@ use std::sync::mpsc::SyncSender;
 
 use super::super::files::Files;
 use super::super::state::Changes;
-use super::opening::{has_records, read, unsound};
+use super::damage::unsound;
 use super::record::{self, Next, Record};
 use super::segment::{HEAD_BYTES, Head, Slot};
 use crate::store::StoreError;
@@ -38,7 +38,7 @@ pub(super) fn read_segments(
     pieces: &SyncSender<Result<Piece, StoreError>>,
 ) {
     for (head, slot) in segments {
-        let bytes = read(files, slot);
+        let bytes = slot.read(files);
         let mut offset = HEAD_BYTES;
         loop {
             let piece = match &bytes {
@@ -65,7 +65,7 @@ fn next_piece(bytes: &[u8], head: &Head, slot: &Slot, offset: &mut usize) -> Res
             Some((Record::Group(group), next)) => (group, next),
             _ if !groups.is_empty() => break,
             Some((Record::End(next), _)) => return Ok(Piece::Tail(Tail::Ended(next))),
-            None if has_records(bytes, seed, *offset) => return Err(unsound(&slot.path, *offset, seed.number)),
+            None if record::any_from(bytes, seed, *offset) => return Err(unsound(&slot.path, *offset, seed.number)),
             None => return Ok(Piece::Tail(Tail::Open { offset: *offset })),
         };
         groups.push((*offset, Changes::read(group)));

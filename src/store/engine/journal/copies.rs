@@ -8,7 +8,7 @@ use std::sync::PoisonError;
 use super::super::directory::failed;
 use super::super::files::Files;
 use super::super::rows::Reach;
-use super::opening::{damaged, unsound};
+use super::damage::{damaged, unsound};
 use super::record::{self, Record};
 use super::segment::{FoundHead, HEAD_BYTES, Head, Slot};
 use super::{Filled, Segments};

@@ -23,11 +23,12 @@
 //! - `record`, `segment`: what lies on disk; `blocks`: how it gets there
 //! - `opening`: replay, and what it refuses; `ahead`: the reading of it, beside
 //! - `copies`: segments that a backup takes along
-//! - `sound`: what is sound in a damaged journal
+//! - `sound`: what is sound in a damaged journal; `damage`: what is said of one
 
 mod ahead;
 mod blocks;
 mod copies;
+mod damage;
 mod opening;
 mod record;
 mod segment;
@@ -187,7 +188,7 @@ impl Journal {
     /// [`StoreError::Corrupt`] when there are records, [`StoreError::Io`], [`StoreError::Full`].
     pub(super) fn create(files: &dyn Files, directory: &Path, config: &JournalConfig) -> Result<(), StoreError> {
         if !opening::is_unused(files, directory)? {
-            return Err(opening::damaged(directory, "there are records, and the rest of the store is missing"));
+            return Err(damage::damaged(directory, "there are records, and the rest of the store is missing"));
         }
         remake_directory(files, directory).map_err(|error| failed(directory, &error))?;
         let slot = Slot::create(files, directory, 0, config.segment_bytes())?;

@@ -19,7 +19,8 @@ use super::super::files::Files;
 use super::super::progress;
 use super::super::state::{Ended, State};
 use super::ahead::{self, Piece, Tail};
-use super::record::{self, ALIGNMENT, Next, Seed};
+use super::damage::{damaged, unsound};
+use super::record::{self, Next, Seed};
 use super::segment::{FoundHead, HEAD_BYTES, Head, Slot};
 use super::{Active, Filled};
 use crate::store::StoreError;
@@ -137,7 +138,7 @@ fn go_on(files: &dyn Files, next: Next, filled: &mut Vec<Filled>, free: &mut Vec
     let slot = free.swap_remove(at);
     let seed = Seed { number: last.number + 1, salt: next.salt };
     // Records come after a head that is on stable storage.
-    if has_records(&read(files, &slot)?, seed, HEAD_BYTES) {
+    if record::any_from(&slot.read(files)?, seed, HEAD_BYTES) {
         return Err(damaged(&slot.path, &format!("it has records of segment {} and not its head", seed.number)));
     }
     Active::begin(files, slot, seed, oldest.number)
@@ -251,25 +252,4 @@ fn replay(
             }
         }
     }
-}
-
-/// Whether there is a sound record anywhere from `offset` on.
-pub(super) fn has_records(bytes: &[u8], seed: Seed, offset: usize) -> bool {
-    (offset..bytes.len()).step_by(ALIGNMENT).any(|offset| record::read(bytes, seed, offset).is_some())
-}
-
-pub(super) fn read(files: &dyn Files, slot: &Slot) -> Result<Vec<u8>, StoreError> {
-    Ok(files.read(&slot.path).map_err(|error| failed(&slot.path, &error))?.unwrap_or_default())
-}
-
-pub(super) fn unsound(path: &Path, offset: usize, number: u64) -> StoreError {
-    damaged(path, &format!("the record at byte {offset} (segment {number}) is not what was written"))
-}
-
-pub(super) fn damaged(path: &Path, what: &str) -> StoreError {
-    StoreError::Corrupt(format!(
-        "{}: {what}; no crash does this. Nothing was changed: keep a copy of the data directory, check the disk, and \
-         restore a backup, or get out what is sound with `postrider store salvage`",
-        path.display()
-    ))
 }

@@ -132,6 +132,11 @@ pub(super) fn read(segment: &[u8], seed: Seed, offset: usize) -> Option<(Record<
     Some((record, end.next_multiple_of(ALIGNMENT)))
 }
 
+/// Whether there is a sound record anywhere from `offset` on.
+pub(super) fn any_from(segment: &[u8], seed: Seed, offset: usize) -> bool {
+    (offset..segment.len()).step_by(ALIGNMENT).any(|offset| read(segment, seed, offset).is_some())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -138,6 +138,14 @@ impl Slot {
         files.write_at(file, offset as u64, blocks).map_err(|error| translate(&self.path, &error))
     }
 
+    /// All its bytes.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`].
+    pub(super) fn read(&self, files: &dyn Files) -> Result<Vec<u8>, StoreError> {
+        Ok(files.read(&self.path).map_err(|error| failed(&self.path, &error))?.unwrap_or_default())
+    }
+
     /// What is written of the block in which an offset lies, up to it.
     ///
     /// # Errors

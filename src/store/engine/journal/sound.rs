@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use super::super::directory::failed;
 use super::super::files::Files;
 use super::super::rows::Reach;
-use super::opening::has_records;
 use super::record::{self, ALIGNMENT, Record, Seed};
 use super::segment::{FoundHead, HEAD_BYTES, Head, Slot};
 use crate::store::StoreError;
@@ -137,7 +136,7 @@ fn find_next(
             wrong.push(format!("{}: the journal goes on in this file, which is missing", path.display()));
             break;
         };
-        if !has_records(&bytes, seed, HEAD_BYTES) {
+        if !record::any_from(&bytes, seed, HEAD_BYTES) {
             break;
         }
         wrong.push(format!("{}: its head is not what was written", path.display()));
