@@ -112,31 +112,26 @@ async fn work(
     device: &str,
 ) -> Result<(), Failure> {
     let mut input = std::pin::pin!(texts(&send.text));
-    let mut reading = true;
-    // The client took or answered no more, and an event is to say why: nothing passes for sent before that.
-    let mut has_ended = false;
+    let (mut reading, mut has_ended) = (true, false);
     let mut answers: FuturesOrdered<Sending> = FuturesOrdered::new();
     while reading || has_ended || !answers.is_empty() || !tally.is_satisfied() {
-        tokio::select! {
-            Some(answer) = answers.next() => {
-                has_ended |= matches!(answer, Err(SendError::Closed));
-                tally.answered(answer)?;
-            }
-            text = input.next(), if reading && answers.len() < limits::SEND_WINDOW => match text {
-                Some(text) => {
-                    let text = text?;
-                    let bytes = text.len() + 1;
-                    match client.submit(To::user(&send.to), content::text(text)).await {
-                        Ok(sending) => {
-                            tally.submitted(bytes);
-                            answers.push_back(sending);
-                        }
-                        Err(error @ SendError::TooLarge { .. }) => tally.answered(Err(error))?,
-                        Err(_) => (reading, has_ended) = (false, true),
+        let answer = tokio::select! {
+            Some(answer) = answers.next() => answer,
+            text = input.next(), if reading && !has_ended && answers.len() < limits::SEND_WINDOW => {
+                let Some(text) = text.transpose()? else {
+                    reading = false;
+                    continue;
+                };
+                let bytes = text.len() + 1;
+                match client.submit(To::user(&send.to), content::text(text)).await {
+                    Ok(sending) => {
+                        tally.submitted(bytes);
+                        answers.push_back(sending);
+                        continue;
                     }
+                    Err(error) => Err(error),
                 }
-                None => reading = false,
-            },
+            }
             event = events.next() => match event {
                 Some(Event::Stopped(error)) => return Err(target::explain(error, &send.user.user, device)),
                 Some(event) => {
@@ -144,10 +139,14 @@ async fn work(
                     if let Some(position) = tally.take_confirmable() {
                         client.confirm(position).await?;
                     }
+                    continue;
                 }
                 None => return Err(Failure::other("the client ended without a word")),
             },
-        }
+        };
+        // The client has ended, and an event is to say why: nothing passes for sent before that.
+        has_ended |= matches!(answer, Err(SendError::Closed));
+        tally.answered(answer)?;
     }
     if let Some(position) = tally.take_last_confirmable() {
         client.confirm(position).await?;
