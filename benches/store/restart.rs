@@ -111,14 +111,14 @@ pub fn fill(journal: &Fill, directory: &Path) -> ! {
         }
         said = true;
     };
-    let mut acks = 0u32;
+    let mut ticks = 0u32;
     Load::new(store, pairs, |_| Manner::Away).run(Until::Messages(u64::MAX), &mut |tick| match tick {
         // A disk that is slow for a moment is no full journal.
         Tick::Stalled(acked) if written() - before >= capacity => say("full", acked),
         Tick::Stalled(_) => {}
         Tick::Acked(acked) => {
-            acks = acks.wrapping_add(1);
-            if acks.is_multiple_of(64) && written() - before >= journal.rounds * capacity {
+            ticks = ticks.wrapping_add(1);
+            if ticks.is_multiple_of(64) && written() - before >= journal.rounds * capacity {
                 say("flowing", acked);
             }
         }
