@@ -72,7 +72,7 @@ impl Inner {
 
     /// Returns whether the connection's task has to know.
     fn publish<E: FnOnce(&mut BytesMut)>(&mut self, position: Position, encode: Option<E>, bound: usize) -> bool {
-        if position <= self.newest {
+        if position <= self.newest || self.closing.is_some() {
             return false;
         }
         // The store gives positions one after the other: what lies between was committed on another node, whose hint is
@@ -196,8 +196,12 @@ impl Outbox {
     }
 
     /// Appends frames that are answers to what the client asked. They are bounded by what a client may ask for at once.
+    /// None follows the reason to close: the answer before it may be missing, and answers go in order (SEND-2).
     pub fn reply(&self, append: impl FnOnce(&mut Sender<'_>)) {
         let mut inner = self.lock();
+        if inner.closing.is_some() {
+            return;
+        }
         inner.make_room();
         append(&mut Sender(&mut inner));
         drop(inner);
@@ -206,6 +210,7 @@ impl Outbox {
 
     /// Durable entries are there, oldest first: each one's position, and how to append it (`None`: this device needs not be
     /// told). Live, they are appended; otherwise they are left to be read from the inbox. One wake-up for all of them.
+    /// None follows the reason to close: it could be the receipt for a message whose `Ack` was left out (SEND-5).
     pub fn publish<E: FnOnce(&mut BytesMut)>(&self, entries: impl IntoIterator<Item = (Position, Option<E>)>) {
         let mut inner = self.lock();
         let mut wake = false;
@@ -278,7 +283,7 @@ impl Outbox {
         }
     }
 
-    /// Says `why` after what waits, then closes. The first reason stays.
+    /// Says `why` after what waits, then closes. The first reason stays, and nothing more is appended.
     pub fn close(&self, why: CodedError) {
         let mut inner = self.lock();
         inner.closing.get_or_insert(why);
@@ -450,6 +455,19 @@ mod tests {
             Some(Backlog { after: Position(0), up_to: Position(4) }),
             "old hints change nothing"
         );
+    }
+
+    #[test]
+    fn nothing_follows_the_reason_to_close() {
+        use postrider_protocol::error::ErrorCode;
+        let outbox = live(1000, 100);
+        outbox.reply(|sender| sender.answer(|out| out.put_slice(&[1; 10])));
+        outbox.publish([(Position(1), entry(1))]);
+        outbox.close(ErrorCode::SendIdGap.into());
+        outbox.reply(|sender| sender.answer(|out| out.put_slice(&[2; 10])));
+        outbox.publish([(Position(2), entry(2))]);
+        let output = outbox.take();
+        assert_eq!((output.frames.as_ref(), output.answered, output.delivered), (&[1; 20][..], 1, Position(1)));
     }
 
     #[test]

@@ -263,8 +263,8 @@ impl Replies {
         let has_lost = |Lost { reads, confirmation }| reads || (confirmation && confirmation_is_kept != Some(true));
         if committed.outcomes.iter().any(|outcome| matches!(outcome, Outcome::Answer(_))) && has_lost(outbox.lost()) {
             // No answer means unknown: the client asks again, and says its receipts again before that (SEND-9, RCPT-10).
-            publisher.publish(&committed.published);
-            return outbox.close(store_failed_before());
+            outbox.close(store_failed_before());
+            return publisher.publish(&committed.published);
         }
         outbox.reply(|sender| {
             if confirmation_is_kept == Some(true) {
@@ -272,21 +272,22 @@ impl Replies {
             }
             for outcome in &committed.outcomes {
                 match outcome {
-                    Outcome::Answer(answer) => send::put_answer(answer, sender),
+                    // Answers go in order (SEND-2): behind one that is missing there is none, and no answer means unknown.
+                    Outcome::Answer(answer) if refused.is_none() => send::put_answer(answer, sender),
                     Outcome::Refused(code) => {
                         refused.get_or_insert(*code);
                     }
-                    Outcome::Received(_) | Outcome::Read(_) | Outcome::Done => {}
+                    Outcome::Answer(_) | Outcome::Received(_) | Outcome::Read(_) | Outcome::Done => {}
                     Outcome::App(_) | Outcome::Attached(_) | Outcome::Revoked(_) | Outcome::Swept { .. } => {
                         refused.get_or_insert(ErrorCode::Internal);
                     }
                 }
             }
         });
-        publisher.publish(&committed.published);
         if let Some(code) = refused {
             outbox.close(code.into());
         }
+        publisher.publish(&committed.published);
     }
 }
 

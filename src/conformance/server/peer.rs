@@ -15,7 +15,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
 use super::world::SILENCE;
-use super::{NotKept, Verdict, broken};
+use super::{NotKept, Verdict, broken, must};
 use crate::conformance::link::{Link, NoFrame};
 use crate::conformance::report::Fault;
 
@@ -291,14 +291,26 @@ impl Peer {
     /// An error with this code comes, as the table has it, and then the end. Answers, entries and `CaughtUp` may come
     /// before.
     pub(super) async fn closed_with(&mut self, code: ErrorCode) -> Verdict {
+        self.answers_before_closed_with(code).await.map(drop)
+    }
+
+    /// The same, and no send is answered before it.
+    pub(super) async fn closed_unanswered_with(&mut self, code: ErrorCode) -> Verdict {
+        let answers = self.answers_before_closed_with(code).await?;
+        must(answers == 0, "no answer to a later send", || format!("{answers}, then Error {}", code.name()))
+    }
+
+    async fn answers_before_closed_with(&mut self, code: ErrorCode) -> Result<usize, NotKept> {
         let expected = format!("Error {} ({}), then the end", code.name(), code.number());
+        let mut answers = 0;
         loop {
             match self.next(&expected).await? {
                 Body::Error(error) if error.code == code.number() => {
                     check_flags(code, &error)?;
-                    return self.end(&expected).await;
+                    return self.end(&expected).await.map(|()| answers);
                 }
-                Body::Deliver(_) | Body::CaughtUp(_) | Body::Ack(_) | Body::Refused(_) | Body::Pong(_) => {}
+                Body::Ack(_) | Body::Refused(_) => answers += 1,
+                Body::Deliver(_) | Body::CaughtUp(_) | Body::Pong(_) => {}
                 other => return Err(broken(expected, describe(&other))),
             }
         }

@@ -13,7 +13,7 @@ checks! { "Sending again":
     same_answer => "A repeated send_id gets the first answer and makes no second message" ["SEND-4", "CONN-10"];
     refused_for_good => "A repeated send_id that was refused is refused again" ["SEND-3", "SEND-4"];
     last_256 => "The answers to the last 256 sends are kept" ["SEND-4", "SEND-12"];
-    reused => "The same send_id for another message is SEND_ID_REUSED" ["SEND-12"];
+    reused => "The same send_id for another message is SEND_ID_REUSED, and no later send is answered before it" ["SEND-12", "SEND-2"];
     gap => "A send_id that is 0 or leaves one out is SEND_ID_GAP, and consumes nothing" ["SEND-12", "SEND-1"];
     each_device => "Each device counts its sends by itself" ["SEND-1", "LOGIN-17"];
 }
@@ -96,12 +96,18 @@ async fn reused(world: &World) -> Verdict {
         (Some(send::To::Conversation(ack.conversation + 1)), "one thing"),
     ] {
         let mut peer = world.login(&alice, DEVICE).await?;
-        peer.say(message(1, to, text)).await;
-        peer.closed_with(ErrorCode::SendIdReused).await?;
+        let behind = message(2, user(&bob), "behind it");
+        let frame = |body| ClientFrame { received: 0, body: Some(body) };
+        peer.say_all([message(1, to, text), behind].map(frame)).await;
+        peer.closed_unanswered_with(ErrorCode::SendIdReused).await?;
     }
+    let mut again = world.login(&alice, DEVICE).await?;
+    again.say(message(2, user(&bob), "behind it")).await;
+    again.ack(2).await?;
     let mut to_bob = world.login(&bob, DEVICE).await?;
     to_bob.message("one thing").await?;
-    to_bob.nothing("no other message was taken").await
+    to_bob.message("behind it").await?;
+    to_bob.nothing("no other message was taken, and none twice").await
 }
 
 async fn gap(world: &World) -> Verdict {
