@@ -63,11 +63,18 @@ impl Inner {
 }
 
 impl Inner {
-    /// At rest there is no buffer; the first frame makes one for some more.
-    fn make_room(&mut self) {
+    /// Appends frames, if there is no reason to close yet. What followed one would be said before it: an answer out of order,
+    /// as the one that failed has none (SEND-2), or the receipt for a message whose `Ack` was left out (SEND-5).
+    fn append(&mut self, encode: impl FnOnce(&mut BytesMut)) -> bool {
+        if self.closing.is_some() {
+            return false;
+        }
+        // At rest there is no buffer; the first frame makes one for some more.
         if self.frames.capacity() == 0 {
             self.frames.reserve(FIRST_BYTES);
         }
+        encode(&mut self.frames);
+        true
     }
 
     /// Returns whether the connection's task has to know.
@@ -86,8 +93,7 @@ impl Inner {
             self.live = false;
         } else {
             if let Some(encode) = encode {
-                self.make_room();
-                encode(&mut self.frames);
+                self.append(encode);
                 self.delivered = position;
             }
             self.streamed = position;
@@ -148,8 +154,9 @@ pub struct Sender<'a>(&'a mut Inner);
 impl Sender<'_> {
     /// The answer to one send.
     pub fn answer(&mut self, encode: impl FnOnce(&mut BytesMut)) {
-        encode(&mut self.0.frames);
-        self.0.answered += 1;
+        if self.0.append(encode) {
+            self.0.answered += 1;
+        }
     }
 
     /// A confirmation is kept, and what was confirmed before with it: they are cumulative (DLVR-4).
@@ -159,7 +166,12 @@ impl Sender<'_> {
 
     /// A frame that is neither an inbox entry nor the answer to a send.
     pub fn frame(&mut self, encode: impl FnOnce(&mut BytesMut)) {
-        encode(&mut self.0.frames);
+        self.0.append(encode);
+    }
+
+    /// As [`Outbox::close`], behind what was appended.
+    pub fn close(&mut self, why: CodedError) {
+        self.0.closing.get_or_insert(why);
     }
 }
 
@@ -196,13 +208,8 @@ impl Outbox {
     }
 
     /// Appends frames that are answers to what the client asked. They are bounded by what a client may ask for at once.
-    /// None follows the reason to close: the answer before it may be missing, and answers go in order (SEND-2).
     pub fn reply(&self, append: impl FnOnce(&mut Sender<'_>)) {
         let mut inner = self.lock();
-        if inner.closing.is_some() {
-            return;
-        }
-        inner.make_room();
         append(&mut Sender(&mut inner));
         drop(inner);
         wakes::wake(&self.waker);
@@ -210,7 +217,6 @@ impl Outbox {
 
     /// Durable entries are there, oldest first: each one's position, and how to append it (`None`: this device needs not be
     /// told). Live, they are appended; otherwise they are left to be read from the inbox. One wake-up for all of them.
-    /// None follows the reason to close: it could be the receipt for a message whose `Ack` was left out (SEND-5).
     pub fn publish<E: FnOnce(&mut BytesMut)>(&self, entries: impl IntoIterator<Item = (Position, Option<E>)>) {
         let mut inner = self.lock();
         let mut wake = false;
@@ -252,7 +258,11 @@ impl Outbox {
     /// as streamed. The outbox is live when nothing newer was published meanwhile.
     pub fn stream(&self, through: Position, append: impl FnOnce(&mut BytesMut) -> Option<Position>) {
         let mut inner = self.lock();
-        if let Some(last) = append(&mut inner.frames) {
+        let mut last = None;
+        if !inner.append(|frames| last = append(frames)) {
+            return;
+        }
+        if let Some(last) = last {
             inner.delivered = inner.delivered.max(last);
         }
         inner.streamed = inner.streamed.max(through);
@@ -285,10 +295,7 @@ impl Outbox {
 
     /// Says `why` after what waits, then closes. The first reason stays, and nothing more is appended.
     pub fn close(&self, why: CodedError) {
-        let mut inner = self.lock();
-        inner.closing.get_or_insert(why);
-        drop(inner);
-        wakes::wake(&self.waker);
+        self.reply(|sender| sender.close(why));
     }
 
     /// Everything the client asked is answered: the connection says `Goodbye` after what waits, then closes.
@@ -466,8 +473,13 @@ mod tests {
         outbox.close(ErrorCode::SendIdGap.into());
         outbox.reply(|sender| sender.answer(|out| out.put_slice(&[2; 10])));
         outbox.publish([(Position(2), entry(2))]);
+        outbox.stream(Position(3), |out| {
+            out.put_slice(&[3; 10]);
+            Some(Position(3))
+        });
         let output = outbox.take();
         assert_eq!((output.frames.as_ref(), output.answered, output.delivered), (&[1; 20][..], 1, Position(1)));
+        assert_eq!(outbox.streamed(), Position(1));
     }
 
     #[test]

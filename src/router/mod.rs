@@ -255,7 +255,6 @@ impl Replies {
     /// Answers first, then publications.
     fn settle(&self, committed: &Committed, receipts: Receipts) {
         let Self { outbox, publisher } = self;
-        let mut refused = None;
         let confirmation_is_kept = receipts.is_confirmation_kept(&committed.outcomes);
         if confirmation_is_kept == Some(false) {
             outbox.lose(Lost { confirmation: true, reads: false });
@@ -272,21 +271,16 @@ impl Replies {
             }
             for outcome in &committed.outcomes {
                 match outcome {
-                    // Answers go in order (SEND-2): behind one that is missing there is none, and no answer means unknown.
-                    Outcome::Answer(answer) if refused.is_none() => send::put_answer(answer, sender),
-                    Outcome::Refused(code) => {
-                        refused.get_or_insert(*code);
-                    }
-                    Outcome::Answer(_) | Outcome::Received(_) | Outcome::Read(_) | Outcome::Done => {}
+                    Outcome::Answer(answer) => send::put_answer(answer, sender),
+                    // Nothing is answered behind it (SEND-12).
+                    Outcome::Refused(code) => sender.close((*code).into()),
+                    Outcome::Received(_) | Outcome::Read(_) | Outcome::Done => {}
                     Outcome::App(_) | Outcome::Attached(_) | Outcome::Revoked(_) | Outcome::Swept { .. } => {
-                        refused.get_or_insert(ErrorCode::Internal);
+                        sender.close(ErrorCode::Internal.into());
                     }
                 }
             }
         });
-        if let Some(code) = refused {
-            outbox.close(code.into());
-        }
         publisher.publish(&committed.published);
     }
 }
