@@ -234,6 +234,7 @@ fn a_failure_is_told_as_a_short_script() {
     assert!(whole.actions.len() > 10, "there was something to leave out: {whole}");
     assert!(small.actions.len() <= 5, "{small}");
     let told = explain(seed, setup);
-    assert!(told.contains("KillNode") || told.contains("RestartEverything"), "{told}");
+    // What was acked too early is lost by each of these; which of them is left depends on the seed's luck.
+    assert!(["KillNode", "RestartEverything", "SyncFails"].iter().any(|loss| told.contains(loss)), "{told}");
     assert!(told.contains(&format!("POSTRIDER_SEED={seed}")), "{told}");
 }
