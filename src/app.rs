@@ -9,7 +9,7 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use postrider_protocol::error::{CodedError, ErrorCode};
 use rustls::ServerConfig;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -274,13 +274,9 @@ impl Server {
     /// cannot write any more, unless it is to stay up for those who read.
     ///
     /// # Errors
-    /// When signals cannot be awaited, the store has failed, or it cannot be closed in order.
-    pub async fn run_until_signal(self) -> Result<(), RunError> {
-        let mut terminate = signal(SignalKind::terminate()).map_err(RunError::Signals)?;
-        let mut interrupt = signal(SignalKind::interrupt()).map_err(RunError::Signals)?;
-        // A file that may not grow is an error of the write, and no reason to die without a word.
-        let beyond_file_limit = SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw());
-        let _beyond_file_limit = signal(beyond_file_limit).map_err(RunError::Signals)?;
+    /// When the store has failed, or cannot be closed in order.
+    pub async fn run_until_signal(self, signals: StopSignals) -> Result<(), RunError> {
+        let StopSignals { mut terminate, mut interrupt, .. } = signals;
         let failure = tokio::select! {
             _ = terminate.recv() => None,
             _ = interrupt.recv() => None,
@@ -426,6 +422,27 @@ fn raise_open_files() -> Option<u64> {
     if setrlimit(Resource::Nofile, limit).is_ok() { limit.maximum } else { before }
 }
 
+/// The signals that stop a server. To be listened to before anybody is told that it is there: what comes earlier ends the
+/// process as it is, and what comes while it is begun may be lost.
+pub struct StopSignals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl StopSignals {
+    /// From now on these signals end nothing by themselves.
+    ///
+    /// # Errors
+    /// When the system does not let us.
+    pub fn listen() -> Result<Self, RunError> {
+        let listen = |kind| signal(kind).map_err(RunError::Signals);
+        // A file that may not grow is an error of the write, and no reason to die without a word. Whoever listens once has it
+        // ignored for good.
+        drop(listen(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))?);
+        Ok(Self { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
+    }
+}
+
 /// What the operator's side may use of the server.
 struct ServerHost {
     engine: Arc<Engine>,
@@ -468,6 +485,11 @@ impl Host for ServerHost {
         Box::pin(async move {
             tracing::info!(to = %to.display(), "backing up");
             let made = tokio::task::spawn_blocking(move || engine.back_up(&to, &mut |_| {})).await;
+            match &made {
+                Ok(Ok(made)) => tracing::info!(made.rows, made.bytes, "backed up"),
+                Ok(Err(error)) => tracing::warn!(%error, "no backup was made"),
+                Err(panic) => tracing::error!(%panic, "no backup was made"),
+            }
             match made {
                 Ok(Ok(store_tools::BackedUp { rows, segments, bytes })) => Ok(BackedUp { rows, segments, bytes }),
                 Ok(Err(ToolError::Refused(why))) => Err(Fault::BackupRefused(why)),

@@ -60,6 +60,16 @@ fn a_key_that_others_can_read_stops_the_server_and_the_command_that_mends_it_is_
 }
 
 #[test]
+fn a_server_that_is_stopped_as_soon_as_it_says_that_it_is_there_stops_in_order() {
+    let mut server = ServerProcess::start("");
+    server.terminate();
+    for _ in 0..20 {
+        let ended = server.start_and_terminate();
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+    }
+}
+
+#[test]
 fn a_server_that_is_not_there_cannot_be_reached() {
     let mut server = ServerProcess::start("");
     server.kill();

@@ -200,6 +200,14 @@ impl ServerProcess {
         self.kill();
     }
 
+    /// Starts, gets SIGTERM as soon as it says anything, and ends.
+    pub fn start_and_terminate(&mut self) -> Finished {
+        let program = self.serve();
+        program.line().expect("it starts");
+        program.signal(Signal::TERM);
+        program.finish()
+    }
+
     fn serve(&self) -> Program {
         let (address, data) = (self.address().to_string(), self.data.display().to_string());
         let arguments = ["serve", "--data", &data, "--listen", &address];

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use toml::Value;
 
-use crate::app::{RunError, Server};
+use crate::app::{RunError, Server, StopSignals};
 use crate::cli::contexts::{Context, Contexts, LOCAL};
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::home::Home;
@@ -46,8 +46,10 @@ pub async fn run(serve: Serve) -> Result<Exit, Failure> {
     let server = Server::start(config.clone()).await.map_err(|error| Failure::other(error.to_string()))?;
     let contexts = Home::find().map(|home| Contexts::of(&home));
     let saved = contexts.and_then(|contexts| save_local(&contexts, &config, server.addresses(), server.ca()));
+    let failed = |error: RunError| Failure::new(exit_of(&error), error.to_string());
+    let signals = StopSignals::listen().map_err(failed)?;
     greet(&config, &server, &saved)?;
-    server.run_until_signal().await.map_err(|error| Failure::new(exit_of(&error), error.to_string()))?;
+    server.run_until_signal(signals).await.map_err(failed)?;
     Ok(Exit::Ok)
 }
 
