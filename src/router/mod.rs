@@ -297,6 +297,8 @@ fn store_failed(error: &StoreError) -> CodedError {
         StoreError::Closed => CodedError::new(ErrorCode::ShuttingDown).after_ms(1000),
         StoreError::Io(_) => ErrorCode::StoreUnavailable.into(),
         StoreError::Full(_) => CodedError::new(ErrorCode::StoreUnavailable).after_ms(1000),
-        StoreError::Locked(_) | StoreError::Format { .. } | StoreError::Corrupt(_) => ErrorCode::Internal.into(),
+        StoreError::Locked(_) | StoreError::Format { .. } | StoreError::Occupied(_) | StoreError::Corrupt(_) => {
+            ErrorCode::Internal.into()
+        }
     }
 }

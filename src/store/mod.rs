@@ -123,6 +123,9 @@ pub enum StoreError {
         /// What this build writes.
         expected: u32,
     },
+    /// What is there is not the store's, and is left alone.
+    #[error("{0}; name a data directory that is Postrider's alone")]
+    Occupied(String),
     /// What was read is not what was written. Nothing of it is served.
     #[error("the store is damaged: {0}")]
     Corrupt(String),

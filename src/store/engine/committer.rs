@@ -187,6 +187,7 @@ impl Shared {
                 let (failure, durable) = (failure.clone(), self.queue.durable());
                 waiting.stands = true;
                 waiting.result = sequencer::frozen::answer_durable(&mut core.state, batch, durable).ok_or(failure);
+                core.state.evict();
             }
             Way::Failed(failure) => waiting.result = Err(failure.clone()),
             Way::Open => core.decide(batch, &mut waiting.result),
@@ -195,6 +196,7 @@ impl Shared {
                 let full = StoreError::Full(why.to_owned());
                 let answered = sequencer::frozen::answer(&mut core.state, batch);
                 waiting.result = answered.and_then(|answered| answered.ok_or(full));
+                core.state.evict();
             }
         }
         if let (Some(failure), false) = (&core.failure, waiting.stands) {
@@ -212,6 +214,11 @@ impl Shared {
 
     /// Calls `done` once all that is decided by now is durable.
     pub(super) fn after_all(&self, core: MutexGuard<'_, Core>, done: Completion) {
+        if core.is_closed() {
+            // There may be nobody any more to call it.
+            drop(core);
+            return done.call(Err(StoreError::Closed));
+        }
         let result = core.failure.clone().map_or_else(|| Ok(Committed::default()), Err);
         self.queue.push(core, Waiting { done: Done::new(done), result, stands: false }, 0, true);
     }
@@ -282,17 +289,42 @@ impl Shared {
 }
 
 impl Core {
+    /// Changes the state. A panic leaves it half-changed: then nothing of it may become durable, and the store has failed.
+    pub(super) fn change<T>(&mut self, change: impl FnOnce(&mut State) -> T) -> T {
+        let Core { state, failure, .. } = self;
+        let changing = Changing { failure };
+        let changed = change(state);
+        drop(changing);
+        changed
+    }
+
     /// Into `result`, which is empty: nothing that large is handed up from call to call while others wait.
     fn decide(&mut self, batch: &Batch, result: &mut Result<Committed, StoreError>) {
         let Ok(committed) = result else { return };
-        let decided = sequencer::decide(&mut self.state, batch, committed);
-        self.state.note_changes();
-        self.state.evict();
+        let decided = self.change(|state| {
+            let decided = sequencer::decide(state, batch, committed);
+            state.note_changes();
+            state.evict();
+            decided
+        });
         if let Err(failure) = decided {
             if failure.half_done {
                 self.failure = Some(failure.error.clone());
             }
             *result = Err(failure.error);
+        }
+    }
+}
+
+/// The state is being changed.
+struct Changing<'a> {
+    failure: &'a mut Option<StoreError>,
+}
+
+impl Drop for Changing<'_> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.failure.get_or_insert_with(|| StoreError::Io("a change of the store has panicked".into()));
         }
     }
 }

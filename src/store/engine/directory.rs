@@ -192,3 +192,12 @@ fn lock(files: &dyn Files, directory: &Path) -> Result<File, StoreError> {
 pub(super) fn failed(path: &Path, error: &io::Error) -> StoreError {
     StoreError::Io(format!("{}: {error}", path.display()))
 }
+
+/// Something in a data directory is not what was written: says what, and what to do.
+pub(super) fn damaged(path: &Path, what: &str) -> StoreError {
+    StoreError::Corrupt(format!(
+        "{}: {what}; no crash does this. Keep a copy of the data directory as it is now, check the disk, and restore a backup, \
+         or get out what is sound with `postrider store salvage`",
+        path.display()
+    ))
+}

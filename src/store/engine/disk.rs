@@ -15,7 +15,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::barrier;
-use super::directory::{Directory, failed};
+use super::directory::{Directory, damaged, failed};
 use super::files::Files;
 use super::keys;
 use super::progress;
@@ -36,6 +36,9 @@ pub(super) struct Disk {
     files: Arc<dyn Files>,
     /// Whoever has it sees all rows of one object as of one moment.
     alone: Mutex<()>,
+    /// So many more rows are written before the next one fails.
+    #[cfg(test)]
+    pub(super) writes_left: std::sync::atomic::AtomicU64,
 }
 
 impl Disk {
@@ -53,7 +56,10 @@ impl Disk {
     /// [`StoreError::Corrupt`] when sled finds its files damaged, [`StoreError::Io`].
     pub(super) fn open(files: Arc<dyn Files>, directory: Directory, cache_bytes: u64) -> Result<Disk, StoreError> {
         let path = directory.sled().join("db");
-        let data = files.open(&path).map_err(|error| failed(&path, &error))?;
+        let data = files.open(&path).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => damaged(&path, "sled's file is not there beside the rest"),
+            _ => failed(&path, &error),
+        })?;
         // sled reads what was written since it was opened last, and says nothing meanwhile.
         let mib = data.metadata().map_or(0, |data| data.len() >> 20);
         let say = |taken: Duration| tracing::info!(seconds = taken.as_secs(), mib, "sled is reading its files");
@@ -64,7 +70,16 @@ impl Disk {
             opened.unwrap_or_else(|_| Err(does_not_open(&directory.sled())))
         })?;
         directory.sync(&*files)?;
-        Ok(Disk { tree, database, data, directory, files, alone: Mutex::new(()) })
+        Ok(Disk {
+            tree,
+            database,
+            data,
+            directory,
+            files,
+            alone: Mutex::new(()),
+            #[cfg(test)]
+            writes_left: u64::MAX.into(),
+        })
     }
 
     /// Closes sled's files and keeps the directory.
@@ -72,7 +87,7 @@ impl Disk {
     /// # Errors
     /// [`StoreError::Io`] when sled does not let go of them.
     pub(super) fn close(self) -> Result<Directory, StoreError> {
-        let Disk { tree, database, data, directory, files, alone: _ } = self;
+        let Disk { tree, database, data, directory, files, .. } = self;
         drop((tree, database, data));
         wait_until_closed(&*files, &directory.sled())?;
         Ok(directory)
@@ -166,6 +181,12 @@ impl Disk {
 
     /// Writes a row, or deletes it; not on stable storage yet.
     pub(super) fn write(&self, key: &[u8], value: Option<&[u8]>) -> Result<(), StoreError> {
+        #[cfg(test)]
+        {
+            use std::sync::atomic::Ordering::SeqCst;
+            let counted = self.writes_left.fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1));
+            counted.map_err(|_| StoreError::Io("the test wants no more rows".into()))?;
+        }
         match value {
             Some(value) => self.tree.insert(key, value).map_err(translate)?,
             None => self.tree.remove(key).map_err(translate)?,
@@ -181,9 +202,7 @@ impl Disk {
 }
 
 fn does_not_open(path: &Path) -> StoreError {
-    let what =
-        "sled cannot read its own files; restore a backup, or get out what is sound with `postrider store salvage`";
-    StoreError::Corrupt(format!("{}: {what}", path.display()))
+    damaged(path, "sled cannot read its own files")
 }
 
 /// The lock of the data directory is ours, so whoever still holds sled's own is a store that this process closed a
@@ -235,7 +254,14 @@ fn is_locked(error: &io::Error) -> bool {
 
 pub(super) fn translate(error: sled::Error) -> StoreError {
     match error {
-        sled::Error::Corruption { .. } => StoreError::Corrupt(error.to_string()),
+        sled::Error::Corruption { at, .. } => {
+            let place = at.map_or_else(|| "a place that it does not name".to_owned(), |at| at.to_string());
+            StoreError::Corrupt(format!(
+                "sled has found {place} in its files that is not what it wrote; restore a backup, or get out what is sound with \
+                 `postrider store salvage`"
+            ))
+        }
+        sled::Error::Io(error) => StoreError::Io(format!("sled's files: {error}")),
         other => StoreError::Io(other.to_string()),
     }
 }

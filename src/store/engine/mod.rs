@@ -63,6 +63,8 @@ use crate::ids::{AppId, Position, UserId};
 pub struct EngineConfig {
     /// The data directory. Made, with its parents and for its owner alone, if it is missing.
     pub path: PathBuf,
+    /// Whether a store is made where there is none yet. Otherwise what is missing has been lost.
+    pub makes_new: bool,
     /// How much may stay in memory of what can be read again, in bytes, roughly: half of it for users and conversations,
     /// half of it for sled.
     pub cache_bytes: u64,
@@ -101,6 +103,7 @@ impl EngineConfig {
     pub fn new(path: &Path) -> Self {
         EngineConfig {
             path: path.to_owned(),
+            makes_new: true,
             cache_bytes: 64 << 20,
             queue_bytes: 16 << 20,
             segment_bytes: 32 << 20,
@@ -130,6 +133,7 @@ struct Spilling {
     shared: Arc<Shared>,
     segments: Arc<Segments>,
     disk: Arc<Disk>,
+    spiller: Arc<Spiller>,
     thread: JoinHandle<()>,
 }
 
@@ -146,6 +150,10 @@ impl Engine {
     fn open_with(config: &EngineConfig, files: Arc<dyn Files>) -> Result<Engine, StoreError> {
         let directory = Directory::open(&*files, &config.path)?;
         if directory.is_new(&*files)? {
+            if !config.makes_new {
+                return Err(directory::damaged(&directory.sled(), "sled's files are not there beside the rest"));
+            }
+            Journal::check_place(&*files, &directory.journal())?;
             let nursery = directory.nursery(&*files)?;
             Disk::create(&nursery, config.cache_bytes / 2)?;
             Journal::create(&*files, &directory.journal(), &config.journal())?;
@@ -161,21 +169,28 @@ impl Engine {
         let queue_bytes = config.queue_bytes.min(journal.segment_bytes() / 5);
         let shared = Arc::new(Shared::new(state, queue_bytes, config.serves_after_failure));
         let segments = journal.segments();
-        let spiller = Spiller {
+        let spiller = Arc::new(Spiller {
             shared: Arc::clone(&shared),
             segments: Arc::clone(&segments),
             disk: Arc::clone(&disk),
             files,
             segment_bytes: journal.segment_bytes() as u64,
             reserve_bytes: config.reserve_bytes,
-        };
+        });
         let committer = Committer::start(Arc::clone(&shared), journal, config.around_completions)?;
         let thread = thread::Builder::new()
             .name("store-spill".into())
-            .spawn(move || spiller.run())
+            .spawn({
+                let spiller = Arc::clone(&spiller);
+                move || spiller.run()
+            })
             .map_err(|error| StoreError::Io(error.to_string()))?;
         let health = shared.health();
-        Ok(Engine { committer, health, spilling: RwLock::new(Some(Spilling { shared, segments, disk, thread })) })
+        Ok(Engine {
+            committer,
+            health,
+            spilling: RwLock::new(Some(Spilling { shared, segments, disk, spiller, thread })),
+        })
     }
 
     /// Looks at every row: its checksum, and whether it fits the others. What the journal has is moved to sled first.
@@ -190,20 +205,36 @@ impl Engine {
     }
 
     /// Moves all that is durable to sled.
+    ///
+    /// # Errors
+    /// [`StoreError::Full`] when there is no room for that; nothing was begun then.
     fn checkpoint(&self) -> Result<Arc<Disk>, StoreError> {
-        let (shared, segments, disk) = {
-            let spilling = self.spilling.read().unwrap_or_else(PoisonError::into_inner);
-            let open = spilling.as_ref().ok_or(StoreError::Closed)?;
-            (Arc::clone(&open.shared), Arc::clone(&open.segments), Arc::clone(&open.disk))
-        };
-        let ended = shared.end_segment()?;
-        segments.wait_for(ended)?;
+        let (spiller, disk) = self.open_parts(|open| (Arc::clone(&open.spiller), Arc::clone(&open.disk)))?;
+        if let Some(why) = spiller.why_full() {
+            return Err(StoreError::Full(why));
+        }
+        let Spiller { shared, segments, .. } = &*spiller;
+        // Each look at a store that rests would make another segment.
+        let is_at_rest = !shared.core().state.has_changed_in_segment();
+        match segments.newest_filled() {
+            newest if is_at_rest => newest.map_or(Ok(()), |newest| segments.wait_for(newest))?,
+            _ => segments.wait_for(shared.end_segment()?)?,
+        }
         Ok(disk)
     }
 
-    fn shared(&self) -> Result<Arc<Shared>, StoreError> {
+    /// The rows in sled, as they are.
+    fn disk(&self) -> Result<Arc<Disk>, StoreError> {
+        self.open_parts(|open| Arc::clone(&open.disk))
+    }
+
+    fn open_parts<T>(&self, parts: impl FnOnce(&Spilling) -> T) -> Result<T, StoreError> {
         let spilling = self.spilling.read().unwrap_or_else(PoisonError::into_inner);
-        spilling.as_ref().map(|spilling| Arc::clone(&spilling.shared)).ok_or(StoreError::Closed)
+        spilling.as_ref().map(parts).ok_or(StoreError::Closed)
+    }
+
+    fn shared(&self) -> Result<Arc<Shared>, StoreError> {
+        self.open_parts(|open| Arc::clone(&open.shared))
     }
 
     /// Reads are short and rarely leave the memory: they run where they are asked for.
@@ -217,13 +248,13 @@ impl Engine {
     /// Lets the spill end where it is, and gives the files free.
     fn stop(&self) {
         let taken = self.spilling.write().unwrap_or_else(PoisonError::into_inner).take();
-        let Some(Spilling { shared, segments, disk, thread }) = taken else { return };
+        let Some(Spilling { shared, segments, disk, spiller, thread }) = taken else { return };
         segments.close();
         // The last handle of a store may be dropped by a completion, on a thread that this one waits for.
         if thread.thread().id() != thread::current().id() {
             let _ = thread.join();
         }
-        drop(shared);
+        drop((shared, spiller));
         // Reads that are under way, on other threads, end by themselves.
         while Arc::strong_count(&disk) > 1 {
             thread::yield_now();

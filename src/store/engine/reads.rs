@@ -198,8 +198,10 @@ fn is_alive(shared: &Shared, (app, user): UserKey, entry: &Entry) -> Result<bool
 }
 
 /// A page may lack what a change that is not durable yet has taken out: it is given out when that is.
-fn finished(shared: &Shared, core: MutexGuard<'_, Core>, at: At, page: Page) -> Read {
-    if shared.is_durable(&core, at) {
+fn finished(shared: &Shared, mut core: MutexGuard<'_, Core>, at: At, page: Page) -> Read {
+    let is_durable = shared.is_durable(&core, at);
+    core.state.evict();
+    if is_durable {
         return Read { page, durable: None };
     }
     let (done, durable) = oneshot::channel();
@@ -209,7 +211,9 @@ fn finished(shared: &Shared, core: MutexGuard<'_, Core>, at: At, page: Page) -> 
 
 pub(super) fn find_user(shared: &Shared, app: AppId, name: &str) -> Result<Option<store::User>, StoreError> {
     let mut core = shared.core();
-    Ok(core.state.find_user_named(app, name)?.map(|at| describe(&core.state, at)))
+    let user = core.state.find_user_named(app, name)?.map(|at| describe(&core.state, at));
+    core.state.evict();
+    Ok(user)
 }
 
 pub(super) fn list_users(

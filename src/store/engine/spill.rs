@@ -94,16 +94,20 @@ impl Spiller {
         self.disk.write(&keys::reach(), Some(&seal(&keys::reach(), &reach)))
     }
 
-    /// sled does not survive a full disk, so it is never driven there.
-    fn is_full(&self) -> bool {
+    /// sled does not survive a full disk, so it is never driven there. Why nothing is to be written to it now.
+    pub(super) fn why_full(&self) -> Option<String> {
         let needed = self.segment_bytes * SLED_FACTOR + self.reserve_bytes;
         let directory = &self.disk.path();
-        let full = match self.files.free_space(directory) {
+        match self.files.free_space(directory) {
             Ok(free) if free >= needed => None,
             Ok(free) => Some(format!("{} has {free} bytes free and {needed} are needed", directory.display())),
             // Whoever cannot be asked is not in the way: a write tells.
             Err(_) => None,
-        };
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        let full = self.why_full();
         let is_full = full.is_some();
         match (self.segments.set_full(full.clone()), full) {
             (true, Some(why)) => tracing::error!(why, "the disk is full: rows stay in the journal until there is room"),

@@ -8,6 +8,7 @@ mod durability;
 mod failing;
 mod faulty;
 mod flips;
+mod halves;
 mod kill;
 mod missing;
 mod opening;

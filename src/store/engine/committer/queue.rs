@@ -304,6 +304,11 @@ impl<T: Terms> Queue<T> {
 }
 
 impl<T: Terms> Core<T> {
+    /// Whether nothing more is taken.
+    pub fn is_closed(&self) -> bool {
+        self.closed
+    }
+
     /// Whether something may be decided now that weighs so much until it is answered.
     pub fn way(&mut self, weight: usize) -> Way<'_, T::Failure> {
         let fits = self.taken == 0 || self.taken.saturating_add(weight) <= self.room;

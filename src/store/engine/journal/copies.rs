@@ -5,10 +5,10 @@
 use std::path::{Path, PathBuf};
 use std::sync::PoisonError;
 
-use super::super::directory::failed;
+use super::super::directory::{damaged, failed};
 use super::super::files::Files;
 use super::super::rows::Reach;
-use super::damage::{damaged, unsound};
+use super::damage::unsound;
 use super::record::{self, Record};
 use super::segment::{FoundHead, HEAD_BYTES, Head, Slot};
 use super::{Filled, Segments};

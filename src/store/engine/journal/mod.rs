@@ -44,7 +44,7 @@ pub(super) use self::copies::Copies;
 use self::record::{ALIGNMENT, END_BYTES, MARK_BYTES, Next, Seed};
 use self::segment::{HEAD_BYTES, Head, Slot};
 pub(super) use self::sound::{Found, Needed, sound_groups};
-use super::directory::failed;
+use super::directory::{damaged, failed};
 use super::disk::Disk;
 use super::files::{BLOCK_BYTES, Files};
 use super::rows::Reach;
@@ -185,14 +185,24 @@ impl Journal {
     /// short.
     ///
     /// # Errors
-    /// [`StoreError::Corrupt`] when there are records, [`StoreError::Io`], [`StoreError::Full`].
+    /// As [`Journal::check_place`], and [`StoreError::Full`].
     pub(super) fn create(files: &dyn Files, directory: &Path, config: &JournalConfig) -> Result<(), StoreError> {
-        if !opening::is_unused(files, directory)? {
-            return Err(damage::damaged(directory, "there are records, and the rest of the store is missing"));
-        }
+        Self::check_place(files, directory)?;
         remake_directory(files, directory).map_err(|error| failed(directory, &error))?;
         let slot = Slot::create(files, directory, 0, config.segment_bytes())?;
         Active::begin(files, slot, Seed { number: 1, salt: config.salt }, 1).map(drop)
+    }
+
+    /// Whether a journal may be made in a directory, which is emptied for it.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] when there are records, [`StoreError::Occupied`] when there is what is no journal's,
+    /// [`StoreError::Io`].
+    pub(super) fn check_place(files: &dyn Files, directory: &Path) -> Result<(), StoreError> {
+        match opening::is_unused(files, directory)? {
+            true => Ok(()),
+            false => Err(damaged(directory, "there are records, and the rest of the store is missing")),
+        }
     }
 
     /// Opens the journal and replays it into the state.
@@ -503,6 +513,11 @@ impl Segments {
     pub(super) fn end(&self) {
         self.state().ended = true;
         self.changed.notify_all();
+    }
+
+    /// The newest segment that is not in sled yet, of those that are full.
+    pub(super) fn newest_filled(&self) -> Option<u64> {
+        self.state().pending.back().map(|newest| newest.number)
     }
 
     /// Has every segment up to this one spilled, and waits for that.

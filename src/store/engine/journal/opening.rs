@@ -13,13 +13,13 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread;
 
-use super::super::directory::failed;
+use super::super::directory::{damaged, failed};
 use super::super::disk::Disk;
 use super::super::files::Files;
 use super::super::progress;
 use super::super::state::{Ended, State};
 use super::ahead::{self, Piece, Tail};
-use super::damage::{damaged, unsound};
+use super::damage::unsound;
 use super::record::{self, Next, Seed};
 use super::segment::{FoundHead, HEAD_BYTES, Head, Slot};
 use super::{Active, Filled};
@@ -45,7 +45,10 @@ pub(super) fn open(files: &dyn Files, directory: &Path, disk: &Disk, state: &mut
     let spilled = newest.oldest.saturating_sub(1);
     let in_sled = disk.spilled()?;
     if in_sled < spilled {
-        let what = format!("it has the journal's segments up to {in_sled} and not up to {spilled}");
+        let what = format!(
+            "it has the journal's segments up to {in_sled} and not up to {spilled} (sled cuts its files off where they are not what \
+             it wrote)"
+        );
         return Err(damaged(&disk.path(), &what));
     }
     let mut needed = used.split_off(&newest.oldest);
@@ -115,12 +118,22 @@ pub(super) fn is_unused(files: &dyn Files, directory: &Path) -> Result<bool, Sto
         found => found.map_err(|error| failed(directory, &error))?,
     };
     for path in found {
+        if !is_ours(&path) {
+            return Err(StoreError::Occupied(format!("{} is no file of a journal", path.display())));
+        }
         let bytes = files.read(&path).map_err(|error| failed(&path, &error))?.unwrap_or_default();
         if bytes.iter().skip(HEAD_BYTES).any(|byte| *byte != 0) {
             return Ok(false);
         }
     }
     Ok(true)
+}
+
+/// Whether a file has the name of a slot, or of one that was being made.
+fn is_ours(path: &Path) -> bool {
+    let is_number = |name: &str| name.parse::<u32>().is_ok();
+    let is_begun = path.extension().is_some_and(|extension| extension == "new");
+    Slot::id_of(path).is_some() || is_begun && path.file_stem().and_then(|stem| stem.to_str()).is_some_and(is_number)
 }
 
 /// Begins the segment after the last one, which has ended: the store stopped before the new head was written.
@@ -177,8 +190,14 @@ fn heads(files: &dyn Files, directory: &Path) -> Result<Heads, StoreError> {
 /// Every slot, settled: what is read of it is what the disk has.
 fn slots(files: &dyn Files, directory: &Path) -> Result<Vec<Slot>, StoreError> {
     let mut slots = Vec::new();
-    for path in files.list(directory).map_err(|error| failed(directory, &error))? {
-        if path.extension().is_some_and(|extension| extension == "new") {
+    let found = match files.list(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Err(damaged(directory, "the journal is not there beside existing data"));
+        }
+        found => found.map_err(|error| failed(directory, &error))?,
+    };
+    for path in found {
+        if Slot::id_of(&path).is_none() && is_ours(&path) {
             files.remove(&path).map_err(|error| failed(&path, &error))?;
         } else if let Some(id) = Slot::id_of(&path) {
             slots.push(Slot::open(files, &path, id).map_err(|error| failed(&path, &error))?);

@@ -130,7 +130,14 @@ impl State {
             }
             Change::User(key, row) => {
                 let at = match self.find_any_user(key)? {
-                    Some(at) => at,
+                    Some(at) => {
+                        // Sled may have the row without the name: a spill was cut short between them, or they were copied
+                        // for a backup at different moments.
+                        if !self.user(at).gone {
+                            self.make_fresh(at);
+                        }
+                        at
+                    }
                     None => {
                         // Entries may have got to sled before the user, whose image was in a newer segment.
                         let named = UserRow { name: row.name.clone(), ..UserRow::default() };
@@ -171,6 +178,8 @@ impl State {
                     Some(at) => at,
                     None => self.put_conversation((app, id), row, true),
                 };
+                // As with a user's name: sled may have the row and not what the members find it by.
+                self.conversations[at].value.fresh = true;
                 *self.conversation_mut(at) = row;
             }
             Change::Entry(key, mut entry) => {

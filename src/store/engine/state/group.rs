@@ -103,6 +103,11 @@ impl State {
         rows.len() + images_bytes + events.len()
     }
 
+    /// Whether there is anything in the segment that is being filled, or on its way there.
+    pub(in super::super) fn has_changed_in_segment(&self) -> bool {
+        !self.changed.is_empty() || self.has_changes()
+    }
+
     /// Objects that changed in the segment of the last group, without the group that is being made.
     pub(in super::super) fn changed_in_segment(&self) -> usize {
         self.changed_before

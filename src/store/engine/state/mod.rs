@@ -180,12 +180,6 @@ impl State {
         self.stamp
     }
 
-    /// Something was read from sled, and can be again.
-    fn note_loaded(&mut self, what: Changed) {
-        self.evictable.push_back(what);
-        self.loaded += 1;
-    }
-
     /// Rises with every change.
     pub(super) fn changes(&self) -> u64 {
         self.changes
@@ -297,14 +291,21 @@ impl State {
         *self.user_mut(at) = User::gone();
     }
 
-    fn put_user(&mut self, (app, id): UserKey, mut user: User) -> At {
-        user.fresh = true;
+    fn put_user(&mut self, key: UserKey, mut user: User) -> At {
         user.stamp = self.next_stamp();
+        let at = self.place_user(key, user);
+        self.make_fresh(at);
+        at
+    }
+
+    /// Sled may not have this user's name.
+    fn make_fresh(&mut self, at: At) {
+        let Object { key: (app, id), value: user, .. } = &mut self.users[at];
+        user.fresh = true;
         // During replay the image of the app may come later.
-        let found = self.apps.entry(app).or_default();
-        found.fresh_names.insert(user.row.name.clone(), id);
-        found.fresh_users.insert(id);
-        self.place_user((app, id), user)
+        let found = self.apps.entry(*app).or_default();
+        found.fresh_names.insert(user.row.name.clone(), *id);
+        found.fresh_users.insert(*id);
     }
 
     /// Gives a user its place in memory, where its name finds it.
@@ -331,8 +332,9 @@ impl State {
         let is_empty = self.replayed && row.trimmed == row.head;
         let mut loaded = if is_empty { User::new(row) } else { cold::load_user(&*self.disk()?, key, row)? };
         loaded.stamp = self.next_stamp();
+        let at = self.place_user(key, loaded);
         self.note_loaded(Changed::User(app, user));
-        Ok(Some(self.place_user(key, loaded)))
+        Ok(Some(at))
     }
 
     /// Up to `limit` users whose names come after one, in the order of their names.
@@ -424,8 +426,9 @@ impl State {
         let Some(row) = self.disk()?.get::<ConversationRow>(&keys::conversation(app, conversation))? else {
             return Ok(None);
         };
+        let at = self.put_conversation(key, row, false);
         self.note_loaded(Changed::Conversation(app, conversation));
-        Ok(Some(self.put_conversation(key, row, false)))
+        Ok(Some(at))
     }
 
     /// A conversation that something refers to.

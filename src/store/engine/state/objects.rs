@@ -69,6 +69,8 @@ pub(in super::super) struct Object<K, T> {
     pub image: u32,
     /// Whether the batch has changed it that is being decided.
     pub touched: bool,
+    /// Whether it is in the line of what may be forgotten.
+    pub in_line: bool,
     pub value: T,
 }
 
@@ -143,7 +145,7 @@ impl<K: Key, T> Objects<K, T> {
 
     /// Adds an object whose key is free.
     pub(super) fn add(&mut self, key: K, value: T) -> At {
-        let object = Object { key, group: 0, segment: 0, image: 0, touched: false, value };
+        let object = Object { key, group: 0, segment: 0, image: 0, touched: false, in_line: false, value };
         let at = At::of_slot(self.slots.insert(object));
         self.index.insert(key, at);
         at

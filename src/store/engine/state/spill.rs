@@ -145,7 +145,7 @@ impl State {
                 if object.segment <= segment {
                     object.segment = 0;
                     object.value.fresh = false;
-                    self.evictable.push_back(changed);
+                    self.let_go(changed);
                 }
             }
             Changed::User(app, id) => self.user_spilled(app, id, written, segment, last_group),
@@ -176,7 +176,7 @@ impl State {
                 app.fresh_names.remove(&object.value.row.name);
                 app.fresh_users.remove(&id);
             }
-            self.evictable.push_back(Changed::User(app, id));
+            self.let_go(Changed::User(app, id));
         }
     }
 }

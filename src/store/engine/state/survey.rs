@@ -63,6 +63,12 @@ impl State {
         Ok(None)
     }
 
+    /// How many places the line of what may be forgotten has.
+    #[cfg(test)]
+    pub(in super::super) fn may_be_forgotten(&self) -> usize {
+        self.evictable.len()
+    }
+
     /// In the order of their numbers.
     #[cfg(test)]
     pub(in super::super) fn users_in_memory(&self) -> Vec<UserId> {

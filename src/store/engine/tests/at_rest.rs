@@ -2,12 +2,13 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::super::keys;
-use super::{Engine, EngineConfig, block_on, in_memory, rows_in_sled};
+use super::{Engine, EngineConfig, TestFiles, block_on, in_memory, making, rows_in_sled};
 use crate::ids::{AppId, UserId};
 use crate::store::conformance::world::{World, tiny};
-use crate::store::{Operation, Outcome, Store, Sweep};
+use crate::store::{Operation, Outcome, Store, Sweep, commit_and_wait};
 
 const USERS: u64 = 300;
 
@@ -88,6 +89,51 @@ fn who_looks_at_many_users_leaves_no_more_in_memory_than_fit() {
     world.commit(all);
     let after = users_in_memory(&engine).len();
     assert!(after <= before && before < USERS as usize / 2, "{before}, then {after}");
+}
+
+#[test]
+fn what_may_be_forgotten_stands_in_line_once_however_often_it_is_at_rest() {
+    let directory = in_memory();
+    let (engine, world) = open(&tiny(directory.path()));
+    let alice = world.attach("alice", "phone");
+    world.attach("bob", "phone");
+    let mut in_line = Vec::new();
+    for id in 1..=150 {
+        world.acked(&alice, id, "bob", "hi");
+        // A user who goes leaves nobody in line.
+        world.commit(vec![Operation::AddUser { app: world.app, name: "guest".into() }]);
+        drop(engine.checkpoint().unwrap());
+        world.outcome(Operation::RemoveUser { app: world.app, name: "guest".into() });
+        drop(engine.checkpoint().unwrap());
+        in_line.push(engine.shared().unwrap().core().state.may_be_forgotten());
+    }
+    assert!(in_line.iter().all(|count| *count < 80), "{in_line:?}");
+}
+
+#[test]
+fn while_the_disk_is_full_no_more_users_are_kept_in_memory_than_fit() {
+    let directory = in_memory();
+    let files = Arc::new(TestFiles::default());
+    let engine = Arc::new(Engine::open_with(&small(directory.path()), Arc::<TestFiles>::clone(&files)).unwrap());
+    let world = World::around(Arc::<Engine>::clone(&engine));
+    for user in 0..USERS {
+        world.attach(&format!("user {user}"), "phone");
+    }
+    drop(engine.checkpoint().unwrap());
+    let before = users_in_memory(&engine).len();
+    files.full.store(true, Ordering::SeqCst);
+    while block_on(commit_and_wait(&*engine, making(&format!("app {}", files.syncs())))).is_ok() {}
+    for user in 0..USERS {
+        let login = Operation::Attach(world.open_login(&format!("user {user}"), "phone"));
+        block_on(commit_and_wait(&*engine, vec![login])).expect("logins go on");
+    }
+    let after = users_in_memory(&engine).len();
+    assert!(after <= before + 64 && before < USERS as usize / 2, "{before}, then {after}");
+    for user in 0..USERS {
+        world.user(&format!("user {user}")).expect("and so do looks");
+    }
+    let after = users_in_memory(&engine).len();
+    assert!(after <= before + 64, "{before}, then {after}");
 }
 
 #[test]

@@ -99,6 +99,27 @@ fn a_panic_on_the_stores_thread_is_a_failure_that_is_told() {
 }
 
 #[test]
+fn a_panic_in_the_middle_of_a_change_is_a_failure_and_nothing_of_the_change_gets_to_the_disk() {
+    let directory = tempfile::tempdir().unwrap();
+    let engine = super::open(directory.path()).unwrap();
+    block_on(commit_and_wait(&engine, making("before"))).expect("durable");
+    let half_done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        engine.shared().unwrap().core().change(|state| {
+            state.ensure_app("half done");
+            panic!("on purpose");
+        })
+    }));
+    assert!(half_done.is_err());
+    let next = block_on(commit_and_wait(&engine, making("after")));
+    assert!(matches!(next, Err(StoreError::Io(_))), "{next:?}");
+    assert!(matches!(*engine.health().borrow(), Health::Failed(_)));
+    drop(engine);
+    let engine = super::open(directory.path()).unwrap();
+    let apps: Vec<String> = block_on(engine.list_apps()).unwrap().into_iter().map(|app| app.name).collect();
+    assert_eq!(apps, ["before"]);
+}
+
+#[test]
 fn after_a_failure_devices_at_rest_log_in_read_and_confirm_and_nothing_new_is_taken() {
     let Failed { world, files, .. } = failed();
     files.fail(false);
