@@ -30,16 +30,34 @@ use crate::config::{self, Override};
 #[derive(Subcommand, Debug)]
 pub enum StoreCommand {
     /// Look at every row: its checksum, and whether it fits the others
+    ///
+    /// The server must be stopped. What the journal has is moved to sled first. Exits with 7 when something is wrong, or when
+    /// the store does not open for damage: then a line says what it is, and there is no JSON.
     Verify(verify::Verify),
     /// Say where the bytes are
+    ///
+    /// Rows by app and table, and files. The server must be stopped. What the journal has is moved to sled first, if there is
+    /// room.
     Stats(stats::Stats),
     /// Give back the space of what is gone
+    ///
+    /// The server must be stopped. What is alive is copied to new files, which take the place of the old ones at once: takes
+    /// free space for the copy, and may be interrupted at any time.
     Compact(compact::Compact),
     /// Copy the store to a new directory, also while the server runs
+    ///
+    /// All that was acked before is in it, and the certificates and keys are: it is as secret as the data directory. On the
+    /// store's own disk it ends before it takes the space that the store needs.
     Backup(backup::Backup),
     /// Make a data directory from a backup
+    ///
+    /// It is verified first, and exits with 7 when the backup is damaged. Nothing is written over.
     Restore(restore::Restore),
     /// Save what is sound of a damaged store into a new one, and say what is not
+    ///
+    /// Prefer a backup, if it is not old. Takes free space for two copies; the damaged store is not changed. Senders are told
+    /// that what is lost has expired, up to where it may have been: some of what they see as expired may still arrive, and
+    /// nothing that is lost is ever called delivered. Exits with 7 when something is lost or damaged.
     Salvage(salvage::Salvage),
 }
 
@@ -84,6 +102,10 @@ fn salt() -> u64 {
     u64::from_le_bytes(Clock::system().random_bytes())
 }
 
+/// How progress is drawn before there is a count (a running server gives none), and then.
+const BEGUN: &str = "{spinner} {msg} {elapsed}";
+const COUNTED: &str = "{spinner} {msg} {human_pos} {elapsed}";
+
 /// How far a command is, on stderr where that is a terminal.
 struct Progress(ProgressBar);
 
@@ -92,7 +114,7 @@ impl Progress {
         let is_drawn = std::io::stderr().is_terminal();
         let target = if is_drawn { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
         let bar = ProgressBar::with_draw_target(None, target).with_message(what);
-        if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} {human_pos} {elapsed}") {
+        if let Ok(style) = ProgressStyle::with_template(BEGUN) {
             bar.set_style(style);
         }
         if is_drawn {
@@ -102,6 +124,9 @@ impl Progress {
     }
 
     fn at(&self, count: u64) {
+        if let (true, Ok(style)) = (self.0.position() == 0, ProgressStyle::with_template(COUNTED)) {
+            self.0.set_style(style);
+        }
         self.0.set_position(count);
     }
 }

@@ -76,15 +76,21 @@ pub(super) trait Files: Send + Sync {
 /// The operating system's.
 pub(super) struct SystemFiles;
 
+impl SystemFiles {
+    /// Locks an open file for as long as its descriptor lives, as [`Files::lock`] does.
+    pub(super) fn hold(&self, file: File) -> io::Result<File> {
+        rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)?;
+        Ok(file)
+    }
+}
+
 impl Files for SystemFiles {
     fn make_directory(&self, path: &Path) -> io::Result<()> {
         DirBuilder::new().recursive(true).mode(0o700).create(path)
     }
 
     fn lock(&self, path: &Path) -> io::Result<File> {
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
-        rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)?;
-        Ok(file)
+        self.hold(OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?)
     }
 
     fn open(&self, path: &Path) -> io::Result<File> {

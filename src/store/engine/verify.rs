@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use bytes::Bytes;
 use postrider_protocol::wire;
 use prost::Message as _;
 use serde::Serialize;
@@ -10,8 +11,10 @@ use serde::Serialize;
 use super::cold;
 use super::disk::Disk;
 use super::keys;
+use super::keys::Table;
 use super::rows::{
-    Answers, AppRow, Body, Chunk, Content, ConversationRow, Entry, MessageFacts, Number, Record, UserRow, unseal,
+    Answers, AppRow, Body, Chunk, Content, ConversationRow, Entry, MessageFacts, Number, Piece, Reach, Record, UserRow,
+    corrupt, unseal,
 };
 use super::state::User;
 use crate::ids::{AppId, ConversationId, DeviceId, Position, SendId, Seq, UserId};
@@ -49,11 +52,15 @@ pub struct Verified {
 /// # Errors
 /// When the rows cannot be read at all. What can be read and is wrong is a problem, not an error.
 pub(super) fn verify(disk: &Disk, progress: &mut dyn FnMut(u64)) -> Result<Verified, StoreError> {
-    let mut verifier = Verifier { disk, found: Verified::default(), progress };
+    let mut verifier = Verifier { disk, found: Verified::default() };
+    let owners = verifier.each_row(progress)?;
     let mut apps = BTreeMap::new();
     verifier.table(&keys::apps(), |_, key, row: AppRow| {
         apps.extend(keys::app_of(key).map(|app| (app, row)));
     })?;
+    for app in owners.into_iter().filter(|app| *app != AppId(0) && !apps.contains_key(app)) {
+        verifier.problem(format!("app {app} is not there, and has rows"));
+    }
     for (app, row) in apps {
         verifier.found.apps += 1;
         Inspection { app, verifier: &mut verifier }.inspect(&row)?;
@@ -64,7 +71,6 @@ pub(super) fn verify(disk: &Disk, progress: &mut dyn FnMut(u64)) -> Result<Verif
 struct Verifier<'a> {
     disk: &'a Disk,
     found: Verified,
-    progress: &'a mut dyn FnMut(u64),
 }
 
 impl Verifier<'_> {
@@ -75,7 +81,25 @@ impl Verifier<'_> {
         }
     }
 
-    /// Visits the rows whose keys begin with `prefix`; what does not decode is a problem and left out.
+    /// Whether each row is what was written, also those that nothing refers to; returns the apps that have any.
+    fn each_row(&mut self, progress: &mut dyn FnMut(u64)) -> Result<BTreeSet<AppId>, StoreError> {
+        let mut apps = BTreeSet::new();
+        for row in self.disk.scan_all() {
+            let (key, value) = row?;
+            self.found.rows += 1;
+            if self.found.rows.is_multiple_of(10_000) {
+                progress(self.found.rows);
+            }
+            if is_sound(&key, &value) {
+                apps.extend(keys::app_of(&key));
+            } else {
+                self.sound::<()>(Err(corrupt(&key)))?;
+            }
+        }
+        Ok(apps)
+    }
+
+    /// Visits the rows whose keys begin with `prefix`, but for those that are not what was written.
     fn table<R: Record>(
         &mut self,
         prefix: &[u8],
@@ -84,13 +108,8 @@ impl Verifier<'_> {
         let disk = self.disk;
         for row in disk.scan(prefix, &keys::after_prefix(prefix.to_vec())) {
             let (key, value) = row?;
-            self.found.rows += 1;
-            if self.found.rows.is_multiple_of(10_000) {
-                (self.progress)(self.found.rows);
-            }
-            match unseal(&key, value) {
-                Ok(record) => visit(self, &key, record),
-                Err(error) => self.problem(error.to_string()),
+            if let Ok(record) = unseal(&key, value) {
+                visit(self, &key, record);
             }
         }
         Ok(())
@@ -105,6 +124,24 @@ impl Verifier<'_> {
             }
             found => found,
         }
+    }
+}
+
+/// Whether a row is what was written, and of its table's kind.
+pub(super) fn is_sound(key: &[u8], value: &Bytes) -> bool {
+    let value = value.clone();
+    match Table::of(key) {
+        Some(Table::App) => unseal::<AppRow>(key, value).is_ok(),
+        Some(Table::User) => unseal::<UserRow>(key, value).is_ok(),
+        Some(Table::Answers) => unseal::<Answers>(key, value).is_ok(),
+        Some(Table::Conversation) => unseal::<ConversationRow>(key, value).is_ok(),
+        Some(Table::Chunk) => unseal::<Chunk>(key, value).is_ok(),
+        Some(Table::Piece) => unseal::<Piece>(key, value).is_ok(),
+        Some(Table::AppName | Table::UserName | Table::Direct | Table::Newest | Table::Spilled | Table::End) => {
+            unseal::<Number>(key, value).is_ok()
+        }
+        Some(Table::Reach) => unseal::<Reach>(key, value).is_ok(),
+        None => false,
     }
 }
 

@@ -14,7 +14,7 @@ use crate::cli::operator::{OperatorFlags, data_flag};
 use crate::cli::print;
 use crate::config::{self, Override};
 
-/// Copy the store to a new directory, with the certificates beside it. The server may run; what was acked before is in it.
+/// Arguments of `store backup`.
 #[derive(Args, Debug)]
 pub struct Backup {
     /// The directory to make; it holds secrets, as the data directory does

@@ -7,7 +7,7 @@ use crate::app::store_tools::{self, Compacted};
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::print;
 
-/// Copy what is alive to new files that take the place of the old ones at once. Takes free space for the copy.
+/// Arguments of `store compact`.
 #[derive(Args, Debug)]
 pub struct Compact {
     #[command(flatten)]
@@ -19,7 +19,7 @@ pub struct Compact {
 /// # Errors
 /// [`Failure`], as every command.
 pub fn run(Compact { directory }: &Compact) -> Result<Exit, Failure> {
-    let progress = Progress::start("rows");
+    let progress = Progress::start("reading rows");
     let done = store_tools::compact(&directory.path()?, salt(), &mut |rows| progress.at(rows))?;
     drop(progress);
     answer(directory.json, &done, |Compacted { rows, before_bytes, after_bytes }| {

@@ -10,7 +10,7 @@ use crate::cli::exit::{Exit, Failure};
 use crate::cli::invocation::{self, quote};
 use crate::cli::print;
 
-/// Make a data directory from a backup, which is verified first. Nothing is written over.
+/// Arguments of `store restore`.
 #[derive(Args, Debug)]
 pub struct Restore {
     /// The backup; it is not changed
@@ -29,7 +29,7 @@ pub struct Restore {
 /// # Errors
 /// [`Failure`], as every command.
 pub fn run(Restore { from, to, json }: &Restore) -> Result<Exit, Failure> {
-    let progress = Progress::start("rows");
+    let progress = Progress::start("reading rows");
     let found = store_tools::restore(from, to, salt(), &mut |rows| progress.at(rows))?;
     drop(progress);
     answer(*json, &found, |found| {

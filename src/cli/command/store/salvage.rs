@@ -9,10 +9,7 @@ use crate::app::store_tools::{self, Loss, Salvaged};
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::print;
 
-/// Save what is sound of a damaged store into a new one, and say what is not there. Prefer a backup, if it is not old.
-///
-/// Senders are told that what is lost has expired, up to where it may have been: some of what they see as expired may still
-/// arrive, and nothing that is lost is ever called delivered.
+/// Arguments of `store salvage`.
 #[derive(Args, Debug)]
 pub struct Salvage {
     /// The damaged data directory; it is not changed
@@ -31,7 +28,7 @@ pub struct Salvage {
 /// # Errors
 /// [`Failure`], as every command.
 pub fn run(Salvage { from, to, json }: &Salvage) -> Result<Exit, Failure> {
-    let progress = Progress::start("rows");
+    let progress = Progress::start("reading rows");
     let salvaged = store_tools::salvage(from, to, salt(), &mut |rows| progress.at(rows))?;
     drop(progress);
     answer(*json, &salvaged, show)?;

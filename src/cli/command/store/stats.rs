@@ -7,7 +7,7 @@ use crate::app::store_tools::{self, FileStats, Stats as Found, TableStats};
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::print;
 
-/// Say where the bytes are: rows by app and table, and files. What the journal has is brought to its place first.
+/// Arguments of `store stats`.
 #[derive(Args, Debug)]
 pub struct Stats {
     #[command(flatten)]
@@ -19,14 +19,14 @@ pub struct Stats {
 /// # Errors
 /// [`Failure`], as every command.
 pub fn run(Stats { directory }: &Stats) -> Result<Exit, Failure> {
-    let progress = Progress::start("rows");
+    let progress = Progress::start("reading rows");
     let found = store_tools::stats(&directory.path()?, salt(), &mut |rows| progress.at(rows))?;
     drop(progress);
     answer(directory.json, &found, show)?;
     Ok(Exit::Ok)
 }
 
-fn show(Found { tables, row_bytes, files, dead_share }: &Found) -> std::io::Result<()> {
+fn show(Found { tables, row_bytes, complete, files, dead_share }: &Found) -> std::io::Result<()> {
     let rows: Vec<_> = tables
         .iter()
         .map(|TableStats { app, table, rows, bytes }| {
@@ -41,5 +41,9 @@ fn show(Found { tables, row_bytes, files, dead_share }: &Found) -> std::io::Resu
     }
     print::line(&format!("rows     {}", size(*row_bytes)))?;
     let percent = dead_share * 100.0;
-    print::line(&format!("dead     {percent:.0} % of sled's files; `postrider store compact` gives back most of it"))
+    print::line(&format!("dead     {percent:.0} % of sled's files; `postrider store compact` gives back most of it"))?;
+    if !complete {
+        print::line("There is too little space to move what the journal holds to sled: its rows are not counted.")?;
+    }
+    Ok(())
 }

@@ -7,7 +7,7 @@ use crate::app::store_tools::{self, Verified};
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::print;
 
-/// Look at every row: its checksum, and whether it fits the others. What the journal has is brought to its place first.
+/// Arguments of `store verify`.
 #[derive(Args, Debug)]
 pub struct Verify {
     #[command(flatten)]
@@ -19,7 +19,7 @@ pub struct Verify {
 /// # Errors
 /// [`Failure`], as every command.
 pub fn run(Verify { directory }: &Verify) -> Result<Exit, Failure> {
-    let progress = Progress::start("rows");
+    let progress = Progress::start("reading rows");
     let found = store_tools::verify(&directory.path()?, salt(), &mut |rows| progress.at(rows))?;
     drop(progress);
     answer(directory.json, &found, show)?;

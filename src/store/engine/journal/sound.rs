@@ -80,8 +80,10 @@ pub(in super::super) fn sound_groups(
     };
     let mut end = Reach { segment: after, byte: 0 };
     for (number, (seed, path)) in segments {
-        for missing in expected..number {
-            visit(Found::Damage(format!("segment {missing} of the journal is in none of its files")))?;
+        if let Some(last) = (expected < number).then(|| number - 1) {
+            let missing =
+                if expected == last { format!("segment {last}") } else { format!("segments {expected} to {last}") };
+            visit(Found::Damage(format!("{missing} of the journal: neither in sled's files nor in its own")))?;
         }
         expected = number + 1;
         visit(Found::Segment(number))?;

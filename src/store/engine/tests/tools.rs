@@ -1,5 +1,6 @@
 //! What operators do to a data directory, and what becomes of it when that is cut short or the directory is damaged.
 
+mod mistakes;
 mod salvage;
 mod wrecks;
 
@@ -10,10 +11,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
 use super::super::files::{Files, SystemFiles};
+use super::super::keys;
+use super::super::rows::{Number, seal};
 use super::super::tools::{self, ToolError};
 use super::damage::{cut, segments};
 use super::faulty::{Errno, Fault, FaultyFiles};
-use super::{Engine, EngineConfig, copy};
+use super::{Engine, EngineConfig, copy, rows_in_sled};
+use crate::ids::{AppId, UserId};
 use crate::store::conformance::world::{World, tiny};
 use crate::store::{Operation, StoreError};
 
@@ -82,6 +86,25 @@ fn a_store_that_is_in_use_is_left_alone_by_every_tool() {
     locked(tools::restore(&data, &out, 7, &mut |_| {}).map(drop));
     locked(tools::salvage(&data, &out, 7, &mut |_| {}).map(drop));
     assert!(!out.exists());
+}
+
+#[test]
+fn verifying_looks_also_at_rows_that_nothing_refers_to() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path();
+    written(path);
+    is_sound(path);
+    let rows = rows_in_sled(path);
+    rows.insert([1, 0, 0, 0, 0, b'x'], b"no name of an app").unwrap();
+    rows.insert(b"~a table that there is not", b"").unwrap();
+    let key = keys::direct(AppId(9), UserId(1), UserId(2));
+    let value = seal(&key, &Number(1));
+    rows.insert(key, value).unwrap();
+    rows.flush().unwrap();
+    drop(rows);
+    let found = tools::verify(path, 7, &mut |_| {}).expect("opens");
+    assert_eq!(found.problem_count, 3, "{found:?}");
+    assert!(found.problems.iter().any(|problem| problem.contains("app 9 is not there")), "{found:?}");
 }
 
 #[test]
@@ -214,6 +237,37 @@ fn what_was_acked_before_a_backup_began_is_in_it_whatever_happens_meanwhile() {
 }
 
 #[test]
+fn whoever_comes_while_names_are_copied_is_found_by_name_in_the_backup() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name);
+    let engine = Arc::new(Engine::open(&tiny(&path("data"))).unwrap());
+    let world = World::around(Arc::<Engine>::clone(&engine));
+    // More than are copied at once.
+    world.commit((0..600).map(|user| Operation::AddUser { app: world.app, name: format!("user {user}") }).collect());
+    drop(engine.checkpoint().unwrap());
+    let mut calls = 0;
+    let mut progress = |_| {
+        calls += 1;
+        if calls == 1 {
+            world.attach("a name before all others", "phone");
+            drop(engine.checkpoint().unwrap());
+        }
+    };
+    engine.back_up(&path("backup"), &mut progress).unwrap();
+    assert!(calls > 1);
+    tools::restore(&path("backup"), &path("restored"), 7, &mut |_| {}).expect("sound");
+    // A backup is a data directory, too.
+    let name_of = |engine: &Arc<Engine>| {
+        World::around(Arc::<Engine>::clone(engine)).user("a name before all others").map(|it| it.name)
+    };
+    for _ in 0..2 {
+        let engine = Arc::new(Engine::open(&tiny(&path("backup"))).unwrap());
+        assert_eq!(name_of(&engine).as_deref(), Some("a name before all others"));
+        drop(engine.checkpoint().unwrap());
+    }
+}
+
+#[test]
 fn a_backup_takes_the_certificates_along_and_is_made_only_where_nothing_is() {
     let directory = tempfile::tempdir().unwrap();
     let path = |name: &str| directory.path().join(name);
@@ -222,7 +276,7 @@ fn a_backup_takes_the_certificates_along_and_is_made_only_where_nothing_is() {
     fs::write(path("data/tls/ca.pem"), "a certificate").unwrap();
     fs::create_dir_all(path("there/something")).unwrap();
     refused(tools::back_up(&path("data"), &path("there"), 7, &mut |_| {}), "is not empty");
-    refused(tools::back_up(&path("data"), &path("data/backup"), 7, &mut |_| {}), "inside the data directory");
+    refused(tools::back_up(&path("data"), &path("data/backup"), 7, &mut |_| {}), "copied into itself");
     tools::back_up(&path("data"), &path("backup"), 7, &mut |_| {}).unwrap();
     refused(tools::back_up(&path("data"), &path("backup"), 7, &mut |_| {}), "is not empty");
 

@@ -5,8 +5,9 @@
 //! their changes are absolute, so that replaying all of them over the rows ends in the state at the end of the last one.
 //! The backup is a data directory: opening it replays them.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -22,6 +23,7 @@ use crate::store::engine::files::{Files, SystemFiles};
 use crate::store::engine::journal::{Copies, Segments};
 use crate::store::engine::keys;
 use crate::store::engine::rows::{Number, corrupt, seal, unseal};
+use crate::store::engine::spill::Spiller;
 
 /// Rows taken while the spill waits, apart from a long inbox.
 const ROWS_AT_ONCE: usize = 256;
@@ -52,29 +54,22 @@ impl Engine {
     /// # Errors
     /// [`ToolError`]; no backup is there then. One at a time can be made.
     pub fn back_up(&self, to: &Path, progress: &mut dyn FnMut(u64)) -> Result<BackedUp, ToolError> {
-        let (shared, segments, disk) = {
-            let spilling = self.spilling.read().unwrap_or_else(PoisonError::into_inner);
-            let open = spilling.as_ref().ok_or(StoreError::Closed)?;
-            (Arc::clone(&open.shared), Arc::clone(&open.segments), Arc::clone(&open.disk))
-        };
+        let spiller = self.open_parts(|open| Arc::clone(&open.spiller))?;
+        let Spiller { shared, segments, disk, .. } = &*spiller;
         let files = &SystemFiles;
         let data = disk.path().parent().map(Path::to_owned).unwrap_or_default();
-        let is_inside = std::path::absolute(to).ok().zip(std::path::absolute(&data).ok());
-        if is_inside.is_some_and(|(to, data)| to.starts_with(data)) {
-            let what = "is inside the data directory; put the backup elsewhere, best on another disk";
-            return Err(ToolError::Refused(format!("{} {what}", to.display())));
-        }
-        let staging = Staging::begin(files, to)?;
+        let staging = Staging::begin(files, &data, to)?;
+        let room = Room::of(&spiller, staging.path())?;
         let directory = Directory::open(files, staging.path())?;
         let journal = directory.journal();
         files.make_directory(&journal).map_err(|error| failed(&journal, &error))?;
         if !segments.begin_copies(&journal) {
             return Err(ToolError::Refused("a backup is being made already; wait for its end".into()));
         }
-        let copying = Copying(Some(&segments));
+        let copying = Copying(Some(segments));
 
         let fresh = Fresh::create(&directory.sled())?;
-        let rows = copy_rows(&disk, &segments, &fresh, progress)?;
+        let rows = copy_rows(disk, &room, &fresh, progress)?;
         segments.wait_for(shared.end_segment()?)?;
         let (spilled, reach, segments) = copying.end()?.finish(files)?;
         forget_names(&fresh)?;
@@ -105,9 +100,38 @@ impl Drop for Copying<'_> {
     }
 }
 
+/// Whether a backup may go on.
+struct Room<'a> {
+    spiller: &'a Spiller,
+    /// Whether it takes the space that the store needs.
+    shares_the_disk: bool,
+}
+
+impl Room<'_> {
+    fn of<'a>(spiller: &'a Spiller, staging: &Path) -> Result<Room<'a>, ToolError> {
+        let device = |path: &Path| path.metadata().map(|found| found.dev()).map_err(|error| failed(path, &error));
+        let shares_the_disk = device(staging)? == device(&spiller.disk.path())?;
+        let room = Room { spiller, shares_the_disk };
+        room.check()?;
+        Ok(room)
+    }
+
+    fn check(&self) -> Result<(), ToolError> {
+        if self.spiller.segments.is_closing() {
+            return Err(StoreError::Closed.into());
+        }
+        match self.spiller.why_full().filter(|_| self.shares_the_disk) {
+            Some(why) => Err(ToolError::Refused(format!(
+                "a backup on the store's own disk would take the space that the store needs: {why}; put it on another one"
+            ))),
+            None => Ok(()),
+        }
+    }
+}
+
 /// Where inboxes end is copied before their entries, as it is written after them: it must not speak of entries that were
 /// spilled after the others had been copied, and superseded since, so that the segments do not bring them back.
-fn copy_rows(disk: &Disk, segments: &Segments, fresh: &Fresh, progress: &mut dyn FnMut(u64)) -> Result<u64, ToolError> {
+fn copy_rows(disk: &Disk, room: &Room<'_>, fresh: &Fresh, progress: &mut dyn FnMut(u64)) -> Result<u64, ToolError> {
     let ends = keys::all_ends();
     let after_ends = keys::after_prefix(ends.clone());
     let mut rows = 0;
@@ -119,9 +143,7 @@ fn copy_rows(disk: &Disk, segments: &Segments, fresh: &Fresh, progress: &mut dyn
             for (key, value) in taken {
                 fresh.copy(&key, &value, &mut rows, progress)?;
             }
-            if segments.is_closing() {
-                return Err(StoreError::Closed.into());
-            }
+            room.check()?;
         }
     }
     Ok(rows)

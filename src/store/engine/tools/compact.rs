@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::fresh::Fresh;
 use super::{ToolError, bytes_in, config, open};
+use crate::store::StoreError;
 use crate::store::engine::directory::Directory;
 use crate::store::engine::disk::Disk;
 use crate::store::engine::files::{Files, SystemFiles};
@@ -38,18 +39,41 @@ pub(in crate::store::engine) fn compact_with(
     progress: &mut dyn FnMut(u64),
 ) -> Result<Compacted, ToolError> {
     let before_bytes = bytes_in(&path.join("sled")).1;
-    // What the journal says is dead need not be copied.
-    open(path, salt)?.checkpoint()?;
+    must_be_in_place(path)?;
+    // What the journal says is dead need not be copied. Where there is no room to move that to sled, space matters most.
+    match open(path, salt)?.checkpoint() {
+        Ok(_) | Err(StoreError::Full(_)) => {}
+        Err(error) => return Err(error.into()),
+    }
     let directory = Directory::open(&*files, path)?;
     let nursery = directory.nursery(&*files)?;
     let disk = Disk::open(Arc::clone(&files), directory, config(path, salt)?.cache_bytes / 2)?;
-    let fresh = Fresh::create(&nursery)?;
+    let copied = copy_rows(&*files, &disk, &nursery, progress);
+    let rows = copied.inspect_err(|_| {
+        // If it stays, the next opening removes it.
+        let _ = files.remove_directory(&nursery);
+    })?;
+    disk.close()?.exchange(&*files, &nursery)?;
+    Ok(Compacted { rows, before_bytes, after_bytes: bytes_in(&path.join("sled")).1 })
+}
+
+/// Files that lie elsewhere would be left there, and the new ones made here.
+fn must_be_in_place(path: &Path) -> Result<(), ToolError> {
+    let sled = path.join("sled");
+    if sled.is_symlink() {
+        let what = "is a link, in whose place the new files would come; put the directory there that it leads to";
+        return Err(ToolError::Refused(format!("{} {what}", sled.display())));
+    }
+    Ok(())
+}
+
+fn copy_rows(files: &dyn Files, disk: &Disk, nursery: &Path, progress: &mut dyn FnMut(u64)) -> Result<u64, StoreError> {
+    let fresh = Fresh::create(nursery)?;
     let mut rows = 0;
     for row in disk.scan_all() {
         let (key, value) = row?;
         fresh.copy(&key, &value, &mut rows, progress)?;
     }
-    fresh.close(&*files)?;
-    disk.close()?.exchange(&*files, &nursery)?;
-    Ok(Compacted { rows, before_bytes, after_bytes: bytes_in(&path.join("sled")).1 })
+    fresh.close(files)?;
+    Ok(rows)
 }

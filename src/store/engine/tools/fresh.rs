@@ -4,12 +4,12 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 
-use super::is_sound;
 use crate::store::StoreError;
 use crate::store::engine::directory::failed;
 use crate::store::engine::disk::{open_database, translate, wait_until_closed};
 use crate::store::engine::files::Files;
 use crate::store::engine::rows::corrupt;
+use crate::store::engine::verify::is_sound;
 
 /// What sled may keep of them in memory, in bytes.
 const CACHE_BYTES: u64 = 64 << 20;

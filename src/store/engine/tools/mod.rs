@@ -20,12 +20,14 @@ mod salvage;
 mod staging;
 mod stats;
 
+use std::fs::Metadata;
+use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use self::staging::UNFINISHED;
 use super::directory::failed;
 use super::files::{Files, SystemFiles};
-use super::keys::Table;
-use super::rows::{Answers, AppRow, Chunk, ConversationRow, Number, Piece, Reach, UserRow, unseal};
 use super::{Engine, EngineConfig};
 use crate::store::StoreError;
 
@@ -64,8 +66,17 @@ impl From<StoreError> for ToolError {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::Io(what) => ToolError::Io(what),
+            StoreError::Full(why) => ToolError::Refused(format!("there is too little space: {why}; make room first")),
             other => ToolError::Store(other),
         }
+    }
+}
+
+/// What went wrong, without what it means for a store that is at work.
+fn in_short(error: StoreError) -> String {
+    match error {
+        StoreError::Io(what) | StoreError::Corrupt(what) | StoreError::Full(what) => what,
+        other => other.to_string(),
     }
 }
 
@@ -81,46 +92,62 @@ pub fn verify(path: &Path, salt: u64, progress: &mut dyn FnMut(u64)) -> Result<V
 /// Opens a store that exists.
 fn open(path: &Path, salt: u64) -> Result<Engine, ToolError> {
     must_hold_a_store(path)?;
+    must_be_its_owner(path)?;
     Ok(Engine::open(&config(path, salt)?)?)
 }
 
+/// Looks for what only a store has, so that no other directory is taken for one.
 fn must_hold_a_store(path: &Path) -> Result<(), ToolError> {
-    if path.join("FORMAT").exists() || path.join("sled").exists() || path.join("journal").exists() {
+    let has = |name: &str| found(&path.join(name)).map(|found| found.is_some());
+    if has(UNFINISHED)? {
+        let what = "is what an interrupted backup, restore or salvage has left, and not whole; begin that again";
+        return Err(ToolError::Refused(format!("{} {what}", path.display())));
+    }
+    let has_segments =
+        || SystemFiles.list(&path.join("journal")).is_ok_and(|found| found.iter().any(|path| is_segment(path)));
+    if has("FORMAT")? || has("sled/db")? || has_segments() {
         return Ok(());
     }
     Err(ToolError::Refused(format!("{} holds no store; name the data directory of a server", path.display())))
 }
 
+/// What is under a path, if there is something; whoever may not look there is told so.
+fn found(path: &Path) -> Result<Option<Metadata>, StoreError> {
+    match path.metadata() {
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
+        found => found.map(Some).map_err(|error| failed(path, &error)),
+    }
+}
+
+/// What root makes in a directory of the server's, the server may not open.
+fn must_be_its_owner(path: &Path) -> Result<(), ToolError> {
+    let owner = path.metadata().map_err(|error| failed(path, &error))?.uid();
+    if owner != 0 && rustix::process::geteuid().is_root() {
+        let what = format!("belongs to user {owner}, and root would make files there that the server may not open");
+        return Err(ToolError::Refused(format!(
+            "{} {what}; run this as that user: sudo -u '#{owner}' …",
+            path.display()
+        )));
+    }
+    Ok(())
+}
+
+fn is_segment(path: &Path) -> bool {
+    path.extension().is_some_and(|ending| ending == "segment")
+}
+
 /// As the store there was opened: its segments have the size that they have.
 fn config(path: &Path, salt: u64) -> Result<EngineConfig, StoreError> {
     let journal = path.join("journal");
-    let mut config = EngineConfig { salt, ..EngineConfig::new(path) };
+    let mut config = EngineConfig { salt, makes_new: false, ..EngineConfig::new(path) };
     let Ok(found) = SystemFiles.list(&journal) else { return Ok(config) };
-    let segments = found.iter().filter(|path| path.extension().is_some_and(|ending| ending == "segment"));
+    let segments = found.iter().filter(|path| is_segment(path));
     let lengths = segments.map(|path| path.metadata().map(|found| found.len()).map_err(|error| failed(path, &error)));
     let smallest = lengths.collect::<Result<Vec<_>, _>>()?.into_iter().filter(|length| *length > 0).min();
     if let Some(length) = smallest.and_then(|length| usize::try_from(length).ok()) {
         config.segment_bytes = length;
     }
     Ok(config)
-}
-
-/// Whether a row is what was written, and of its table's kind.
-fn is_sound(key: &[u8], value: &bytes::Bytes) -> bool {
-    let value = value.clone();
-    match Table::of(key) {
-        Some(Table::App) => unseal::<AppRow>(key, value).is_ok(),
-        Some(Table::User) => unseal::<UserRow>(key, value).is_ok(),
-        Some(Table::Answers) => unseal::<Answers>(key, value).is_ok(),
-        Some(Table::Conversation) => unseal::<ConversationRow>(key, value).is_ok(),
-        Some(Table::Chunk) => unseal::<Chunk>(key, value).is_ok(),
-        Some(Table::Piece) => unseal::<Piece>(key, value).is_ok(),
-        Some(Table::AppName | Table::UserName | Table::Direct | Table::Newest | Table::Spilled | Table::End) => {
-            unseal::<Number>(key, value).is_ok()
-        }
-        Some(Table::Reach) => unseal::<Reach>(key, value).is_ok(),
-        None => false,
-    }
 }
 
 /// Bytes of all files in a directory and below it.

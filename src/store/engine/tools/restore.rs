@@ -3,10 +3,9 @@
 use std::io;
 use std::path::Path;
 
-use super::staging::{Staging, copy};
-use super::{ToolError, config, must_hold_a_store};
+use super::staging::Staging;
+use super::{ToolError, config, found, must_hold_a_store};
 use crate::store::StoreError;
-use crate::store::engine::directory::failed;
 use crate::store::engine::files::{Files, SystemFiles};
 use crate::store::engine::{Engine, Verified};
 
@@ -17,11 +16,11 @@ use crate::store::engine::{Engine, Verified};
 /// [`ToolError`]; nothing is there then. A backup with problems is refused with the first of them.
 pub fn restore(from: &Path, to: &Path, salt: u64, progress: &mut dyn FnMut(u64)) -> Result<Verified, ToolError> {
     let files = &SystemFiles;
-    if !from.join("FORMAT").exists() {
+    if found(&from.join("FORMAT"))?.is_none() {
         return Err(ToolError::Refused(format!("{} is no backup; name what `store backup` has made", from.display())));
     }
     must_hold_a_store(from)?;
-    let staging = Staging::begin(files, to)?;
+    let staging = Staging::begin(files, from, to)?;
     // A store that is in use would be copied in the middle of a change. A backup may lie where nothing can be written.
     let lock = match from.join("LOCK").exists().then(|| files.lock(&from.join("LOCK"))) {
         Some(Err(error)) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -29,14 +28,17 @@ pub fn restore(from: &Path, to: &Path, salt: u64, progress: &mut dyn FnMut(u64))
         }
         lock => lock.and_then(Result::ok),
     };
-    for path in files.list(from).map_err(|error| failed(from, &error))? {
-        let name = path.file_name().unwrap_or_default();
-        if name != "LOCK" {
-            copy(files, &path, &staging.path().join(name))?;
-        }
-    }
+    staging.copy_all(from, &["LOCK"])?;
     drop(lock);
-    let engine = Engine::open(&config(staging.path(), salt)?)?;
+    let opened = Engine::open(&config(staging.path(), salt)?).map_err(|error| match error {
+        // By its own name: the copy is gone when this is read.
+        StoreError::Corrupt(what) => {
+            let (copy, backup) = (staging.path().display().to_string(), from.display().to_string());
+            StoreError::Corrupt(what.replace(&copy, &backup))
+        }
+        other => other,
+    });
+    let engine = opened?;
     let verified = engine.verify(progress)?;
     drop(engine);
     if let Some(first) = verified.problems.first() {

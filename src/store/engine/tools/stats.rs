@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::{ToolError, bytes_in, open};
 use crate::ids::AppId;
+use crate::store::StoreError;
 use crate::store::engine::keys;
 use crate::store::engine::rows::{AppRow, unseal};
 
@@ -17,6 +18,8 @@ pub struct Stats {
     pub tables: Vec<Table>,
     /// Bytes of all rows, with their keys.
     pub row_bytes: u64,
+    /// Whether rows that only the journal has are counted, too: not where there is no room to move them to sled.
+    pub complete: bool,
     /// Files on disk.
     pub files: Vec<Files>,
     /// The share of sled's files that is no row, 0 to 1: what compacting can bring, but for sled's own needs.
@@ -47,14 +50,18 @@ pub struct Files {
     pub bytes: u64,
 }
 
-/// Says where the bytes of a store are that nobody uses. What the journal has is moved to sled first. `progress` is told
-/// the rows looked at, now and then.
+/// Says where the bytes of a store are that nobody uses. What the journal has is moved to sled first, if there is room.
+/// `progress` is told the rows looked at, now and then.
 ///
 /// # Errors
 /// [`ToolError`].
 pub fn stats(path: &Path, salt: u64, progress: &mut dyn FnMut(u64)) -> Result<Stats, ToolError> {
     let engine = open(path, salt)?;
-    let disk = engine.checkpoint()?;
+    let (disk, complete) = match engine.checkpoint() {
+        Ok(disk) => (disk, true),
+        Err(StoreError::Full(_)) => (engine.disk()?, false),
+        Err(error) => return Err(error.into()),
+    };
     let mut names = BTreeMap::new();
     let mut tables: BTreeMap<(AppId, u8), (u64, u64)> = BTreeMap::new();
     let mut rows = 0;
@@ -86,5 +93,5 @@ pub fn stats(path: &Path, salt: u64, progress: &mut dyn FnMut(u64)) -> Result<St
     let files = vec![found("sled", "sled"), found("journal", "journal")];
     let sled = files[0].bytes;
     let dead_share = if sled > row_bytes { (sled - row_bytes) as f64 / sled as f64 } else { 0.0 };
-    Ok(Stats { tables, row_bytes, files, dead_share })
+    Ok(Stats { tables, row_bytes, complete, files, dead_share })
 }

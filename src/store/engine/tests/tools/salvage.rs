@@ -92,6 +92,51 @@ fn of_a_sound_store_nothing_is_lost_and_it_is_not_changed() {
 }
 
 #[test]
+fn where_sled_has_cut_its_files_off_it_is_told() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name);
+    let before = written(&path("data"));
+    tools::compact(&path("data"), 7, &mut |_| {}).unwrap();
+    let length = fs::metadata(path("data/sled/db")).unwrap().len();
+    let mut lost = 0;
+    for offset in (5..length).step_by(977).take(60) {
+        let (from, to) = (path("damaged"), path("out"));
+        copy(&path("data"), &from);
+        let mut bytes = fs::read(from.join("sled/db")).unwrap();
+        bytes[offset as usize] ^= 1;
+        fs::write(from.join("sled/db"), bytes).unwrap();
+        let salvaged = salvage(&from, &to);
+        if salvaged.is_whole() {
+            assert_eq!(inboxes(&to), before, "a bit at byte {offset}: {salvaged:?}");
+        }
+        lost += u32::from(!salvaged.is_whole());
+        fs::remove_dir_all(&from).unwrap();
+        fs::remove_dir_all(&to).unwrap();
+    }
+    assert!(lost > 5, "{lost}");
+}
+
+#[test]
+fn of_a_user_whose_every_row_is_lost_it_is_told_that_messages_are() {
+    let directory = tempfile::tempdir().unwrap();
+    let (from, to) = (directory.path().join("data"), directory.path().join("out"));
+    written(&from);
+    damaged(&from, |tree| {
+        tree.remove(keys::user(AppId(1), BOB)).unwrap().expect("bob's row");
+        tree.remove(keys::user_name(AppId(1), "bob")).unwrap().expect("bob's name");
+        for prefix in [keys::chunks(AppId(1)), keys::ends(AppId(1)), keys::pieces(AppId(1))] {
+            let of_bob: Vec<_> = tree.scan_prefix(prefix).keys().map(Result::unwrap).collect();
+            of_bob.iter().filter(|key| keys::user_of(key) == Some(BOB)).for_each(|key| drop(tree.remove(key).unwrap()));
+        }
+        flip(tree, &keys::app(AppId(1)));
+    });
+    let salvaged = salvage(&from, &to);
+    let missing = salvaged.losses.iter().find(|loss| loss.what.contains("user 2, who has conversations"));
+    // Bob had taken 7 of alice's 40.
+    assert_eq!(missing.map(|loss| loss.conversations.clone()), Some(vec![(1, vec![(8, 40)])]), "{salvaged:?}");
+}
+
+#[test]
 fn whichever_row_is_damaged_it_is_told_and_the_rest_fits_together() {
     let directory = tempfile::tempdir().unwrap();
     let original = directory.path().join("original");

@@ -28,7 +28,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::staging::Staging;
-use super::{ToolError, config, must_hold_a_store};
+use super::{ToolError, config, in_short, must_hold_a_store};
 use crate::store::StoreError;
 use crate::store::engine::directory::Directory;
 use crate::store::engine::disk::Disk;
@@ -106,7 +106,7 @@ impl Salvaged {
 pub fn salvage(from: &Path, to: &Path, salt: u64, progress: &mut dyn FnMut(u64)) -> Result<Salvaged, ToolError> {
     must_hold_a_store(from)?;
     let files = Arc::new(SystemFiles);
-    let staging = Staging::begin(&*files, to)?;
+    let staging = Staging::begin(&*files, from, to)?;
     let mut salvaged = Salvaged::default();
     let _lock = rows::lock(from)?;
     let directory = Directory::open(&*files, staging.path())?;
@@ -139,7 +139,9 @@ fn replay(disk: &Arc<Disk>, journal: &Path, sled: rows::Sled, salvaged: &mut Sal
     let mut state = State::open(disk, 64 << 20)?;
     let needed = match sled {
         rows::Sled::Opened { spilled: Some(spilled) } => Needed::After(spilled),
-        rows::Sled::Opened { spilled: None } => Needed::ByTheNewestHead,
+        // As a new store; if segments are missing that were before those there are, sled's files had more.
+        rows::Sled::Opened { spilled: None } => Needed::After(0),
+        rows::Sled::OfUnknownSegments => Needed::ByTheNewestHead,
         rows::Sled::Lost => Needed::All,
     };
     let mut segment = 0;
@@ -179,7 +181,7 @@ fn replay(disk: &Arc<Disk>, journal: &Path, sled: rows::Sled, salvaged: &mut Sal
     };
     let done = sound_groups(&SystemFiles, journal, needed, disk.reach()?, &mut visit);
     if let Err(error) = done {
-        salvaged.damaged(format!("the journal cannot be read: {error}"));
+        salvaged.damaged(format!("the journal cannot be read: {}", in_short(error)));
     }
     Ok(())
 }

@@ -101,6 +101,7 @@ impl Repair<'_> {
         for user in self.users.keys().copied().collect::<Vec<_>>() {
             self.inbox(user)?;
         }
+        self.tell_missing();
         self.tell_lost()?;
         self.write_conversations()?;
         self.write_app(is_lost)
@@ -198,6 +199,31 @@ impl Repair<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Members of conversations who are nobody. They were removed, or are lost with all that was theirs.
+    fn tell_missing(&mut self) {
+        if self.salvaged.damage_count == 0 {
+            return;
+        }
+        let mut missing: BTreeMap<UserId, Vec<_>> = BTreeMap::new();
+        for (id, row) in &self.conversations {
+            for (member, marks) in row.members.iter().zip(row.marks) {
+                if !self.users.contains_key(member) {
+                    let undelivered =
+                        (marks.delivered < row.head).then(|| (id.0, vec![(marks.delivered.0 + 1, row.head.0)]));
+                    missing.entry(*member).or_default().extend(undelivered);
+                }
+            }
+        }
+        for (user, conversations) in missing {
+            let what = format!(
+                "user {user}, who has conversations and neither row nor name: removed, or lost with the inbox; of what was sent \
+                 to the user and not delivered nobody is told"
+            );
+            let app = self.row.name.clone();
+            self.salvaged.lost(Loss { app, what, conversations, ..Loss::default() });
+        }
     }
 
     /// A conversation whose row is lost and whose members are known.

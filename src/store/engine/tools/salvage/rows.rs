@@ -9,14 +9,15 @@ use bytes::Bytes;
 
 use super::super::fresh::{Fresh, PROGRESS_ROWS};
 use super::super::staging::copy;
-use super::super::{ToolError, is_sound};
-use super::Salvaged;
+use super::super::{ToolError, found, in_short};
+use super::{Loss, Salvaged};
 use crate::store::StoreError;
 use crate::store::engine::directory::{Directory, failed};
 use crate::store::engine::disk::{open_database, wait_until_closed};
 use crate::store::engine::files::{Files, SystemFiles};
 use crate::store::engine::keys::{self, Table};
 use crate::store::engine::rows::{Number, unseal};
+use crate::store::engine::verify::is_sound;
 
 /// What sled may keep in memory, in bytes.
 const CACHE_BYTES: u64 = 64 << 20;
@@ -27,13 +28,16 @@ pub(super) enum Sled {
     Opened {
         spilled: Option<u64>,
     },
+    /// They had segments of the journal, and the row that says which is lost.
+    OfUnknownSegments,
     Lost,
 }
 
 /// Keeps everybody else from the damaged store.
 pub(super) fn lock(from: &Path) -> Result<Option<File>, ToolError> {
     let path = from.join("LOCK");
-    match path.exists().then(|| SystemFiles.lock(&path)) {
+    // It may lie where nothing can be written.
+    match found(&path)?.map(|_| File::open(&path).and_then(|file| SystemFiles.hold(file))) {
         None => Ok(None),
         Some(Ok(lock)) => Ok(Some(lock)),
         Some(Err(error)) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -57,6 +61,7 @@ pub(super) fn save(
     let places = ["sled", "sled.next", "sled.old"].map(|name| from.join(name));
     let Some(place) = places.into_iter().find(|place| place.join("db").exists()) else {
         salvaged.damaged(format!("{}: sled's files are not there", from.join("sled").display()));
+        lose_all(salvaged);
         fresh.close(&SystemFiles)?;
         return Ok(Sled::Lost);
     };
@@ -67,18 +72,25 @@ pub(super) fn save(
     let sled = match read {
         Ok(Ok(sled)) => sled,
         Ok(Err(error)) => {
-            salvaged.damaged(format!("{}: sled's files do not open: {error}", place.display()));
+            salvaged.damaged(format!("{}: sled's files do not open: {}", place.display(), in_short(error)));
+            lose_all(salvaged);
             Sled::Lost
         }
         Err(_) => {
             salvaged.damaged(format!("{}: sled's files cannot be read to their end", place.display()));
-            if fresh.has(&keys::spilled())? { Sled::Opened { spilled: None } } else { Sled::Lost }
+            if fresh.has(&keys::spilled())? { Sled::OfUnknownSegments } else { Sled::Lost }
         }
     };
     fresh.close(&SystemFiles)?;
     // Whatever sled still has open there goes with it.
     SystemFiles.remove_directory(&damaged).map_err(|error| failed(&damaged, &error))?;
     Ok(sled)
+}
+
+fn lose_all(salvaged: &mut Salvaged) {
+    let what = "all that was in sled's files is lost: users, devices and messages that the journal does not have any more; \
+                restore a backup if there is one";
+    salvaged.lost(Loss { what: what.to_owned(), ..Loss::default() });
 }
 
 fn remove_unfinished(sled: &Path) {
@@ -98,7 +110,7 @@ fn read(
     progress: &mut dyn FnMut(u64),
 ) -> Result<Sled, StoreError> {
     let (database, tree) = open_database(damaged, CACHE_BYTES)?;
-    let mut spilled = None;
+    let mut sled = Sled::Opened { spilled: None };
     let mut rows = 0;
     let mut take = |key: &[u8], value: &[u8], salvaged: &mut Salvaged| {
         rows += 1;
@@ -108,10 +120,14 @@ fn read(
         let value = Bytes::copy_from_slice(value);
         if !is_sound(key, &value) {
             salvaged.damaged(describe(key));
+            if Table::of(key) == Some(Table::Spilled) {
+                sled = Sled::OfUnknownSegments;
+            }
             return Ok(());
         }
         if Table::of(key) == Some(Table::Spilled) {
-            spilled = unseal::<Number>(key, value.clone()).ok().map(|Number(number)| number);
+            let spilled = unseal::<Number>(key, value.clone()).ok().map(|Number(number)| number);
+            sled = Sled::Opened { spilled };
         }
         fresh.write(key, &value)
     };
@@ -148,7 +164,7 @@ fn read(
     drop((tree, database));
     // A sled that does not let go keeps nobody: its files are a copy.
     let _ = wait_until_closed(&SystemFiles, damaged);
-    Ok(Sled::Opened { spilled })
+    Ok(sled)
 }
 
 /// A row that is not what was written, for a person.
