@@ -196,6 +196,11 @@ pub(super) fn ends(app: AppId) -> Key {
 }
 
 /// Of all apps.
+pub(super) fn all_pieces() -> Key {
+    vec![Table::Piece as u8]
+}
+
+/// Of all apps.
 pub(super) fn all_ends() -> Key {
     vec![Table::End as u8]
 }

@@ -268,6 +268,32 @@ fn whoever_comes_while_names_are_copied_is_found_by_name_in_the_backup() {
 }
 
 #[test]
+fn a_large_message_that_comes_while_others_are_copied_can_be_read_in_the_backup_as_it_is() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name);
+    let engine = Arc::new(Engine::open(&tiny(&path("data"))).unwrap());
+    let world = World::around(Arc::<Engine>::clone(&engine));
+    let (alice, bob) = (world.attach("alice", "phone"), world.attach("bob", "phone"));
+    // More pieces than are copied at once, and alice's lie before bob's.
+    for id in 1..=30 {
+        world.acked(&alice, id, "bob", &"large ".repeat(10_000));
+    }
+    drop(engine.checkpoint().unwrap());
+    let mut sent = 0;
+    let mut progress = |_| {
+        sent += 1;
+        world.acked(&bob, sent, "alice", &"as large ".repeat(6_000));
+        drop(engine.checkpoint().unwrap());
+    };
+    engine.back_up(&path("backup"), &mut progress).unwrap();
+    let there = World::around(Arc::new(Engine::open(&tiny(&path("backup"))).unwrap()));
+    let inbox = there.inbox(&there.attach("alice", "phone"));
+    assert_eq!(inbox.iter().filter(|entry| entry.contains("bob>alice")).count() as u64, sent);
+    drop(there);
+    is_sound(&path("backup"));
+}
+
+#[test]
 fn a_backup_takes_the_certificates_along_and_is_made_only_where_nothing_is() {
     let directory = tempfile::tempdir().unwrap();
     let path = |name: &str| directory.path().join(name);

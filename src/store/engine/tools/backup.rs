@@ -21,7 +21,7 @@ use crate::store::engine::directory::{Directory, failed};
 use crate::store::engine::disk::Disk;
 use crate::store::engine::files::{Files, SystemFiles};
 use crate::store::engine::journal::{Copies, Segments};
-use crate::store::engine::keys;
+use crate::store::engine::keys::{self, Key};
 use crate::store::engine::rows::{Number, corrupt, seal, unseal};
 use crate::store::engine::spill::Spiller;
 
@@ -129,13 +129,16 @@ impl Room<'_> {
     }
 }
 
-/// Where inboxes end is copied before their entries, as it is written after them: it must not speak of entries that were
-/// spilled after the others had been copied, and superseded since, so that the segments do not bring them back.
+/// Whatever speaks of others is copied before them, as it is written after them. Where inboxes end must not speak of entries
+/// that were spilled after the others had been copied, and superseded since, so that the segments do not bring them back; nor
+/// chunks of pieces that were spilled after the others.
 fn copy_rows(disk: &Disk, room: &Room<'_>, fresh: &Fresh, progress: &mut dyn FnMut(u64)) -> Result<u64, ToolError> {
-    let ends = keys::all_ends();
-    let after_ends = keys::after_prefix(ends.clone());
+    let table = |first: Key| (first.clone(), keys::after_prefix(first));
+    let ((ends, after_ends), (pieces, after_pieces)) = (table(keys::all_ends()), table(keys::all_pieces()));
+    let between = (after_pieces.clone(), ends.clone());
+    let others = [(Vec::new(), pieces.clone()), between, (after_ends.clone(), vec![u8::MAX])];
     let mut rows = 0;
-    for (mut from, end) in [(ends.clone(), after_ends.clone()), (Vec::new(), ends), (after_ends, vec![u8::MAX])] {
+    for (mut from, end) in [(ends, after_ends)].into_iter().chain(others).chain([(pieces, after_pieces)]) {
         loop {
             let taken = take_rows(disk, &from, &end)?;
             let Some((last, _)) = taken.last() else { break };
