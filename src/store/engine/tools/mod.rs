@@ -3,9 +3,11 @@
 //!
 //! # What holds
 //! - A directory that is made (a backup, a restored or a salvaged one) has its name when it is whole and on stable storage;
-//!   until then it lies beside it under a name that says so.
+//!   until then it lies beside it under a name that says so, with a mark in it that whoever makes it holds. Nobody else makes
+//!   it meanwhile, and nothing goes that has not got the mark.
 //! - Nothing is ever written over: what is made goes to a place where nothing is.
-//! - A directory that is salvaged or restored from is not changed.
+//! - A directory that is salvaged or restored from is not changed, and one that holds no store is not touched. Of one that
+//!   lacks a part none is made anew.
 //!
 //! # Layout
 //! - this file: what the tools have in common, and [`verify`]
