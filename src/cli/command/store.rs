@@ -32,7 +32,8 @@ pub enum StoreCommand {
     /// Look at every row: its checksum, and whether it fits the others
     ///
     /// The server must be stopped. What the journal has is moved to sled first. Exits with 7 when something is wrong, or when
-    /// the store does not open for damage: then a line says what it is, and there is no JSON.
+    /// the store does not open for damage: then a line says what it is, and there is no JSON. If you think that it is damaged,
+    /// verify a copy: whoever opens sled's files, has it cut them off at the first place that is not what it wrote.
     Verify(verify::Verify),
     /// Say where the bytes are
     ///
