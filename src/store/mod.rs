@@ -111,7 +111,7 @@ pub enum Health {
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum StoreError {
     /// Another process has the data directory.
-    #[error("another postrider uses the data directory {0}; stop that one, or give --data another directory")]
+    #[error("another postrider uses the data directory {0}; stop that one, or name another directory")]
     Locked(String),
     /// The directory was written by another version.
     #[error(
@@ -124,7 +124,7 @@ pub enum StoreError {
         expected: u32,
     },
     /// What is there is not the store's, and is left alone.
-    #[error("{0}; name a data directory that is Postrider's alone")]
+    #[error("{0}; name another data directory")]
     Occupied(String),
     /// What was read is not what was written. Nothing of it is served.
     #[error("the store is damaged: {0}")]

@@ -424,9 +424,23 @@ impl Hands<Commits> for Thread<'_> {
 
     fn end_segment(&mut self, mut core: MutexGuard<'_, Core>, wanted: Vec<SyncSender<Result<u64, StoreError>>>) {
         let Thread { shared, journal, group, .. } = self;
-        let ended = match &core.failure {
-            Some(failure) => Err(failure.clone()),
-            None => {
+        let ended = match (&core.failure, journal.next_is_taken()) {
+            (Some(failure), _) => Err(failure.clone()),
+            (None, false) => {
+                // A file of the size of a segment is made: not under the lock. Then they come again.
+                drop(core);
+                match journal.take_next() {
+                    Ok(()) => {
+                        for wants in wanted {
+                            // Whom it is not taken of any more hears that by being dropped.
+                            let _ = shared.queue.end_segment(wants);
+                        }
+                        return;
+                    }
+                    Err(error) => Err(error),
+                }
+            }
+            (None, true) => {
                 let number = journal.number();
                 let ended = core.state.take_group(number + 1, group).unwrap_or_default();
                 drop(core);

@@ -13,6 +13,9 @@ pub(super) const FORMAT: u32 = 5;
 /// The oldest that it reads. What it adds to such a directory, older builds cannot read: opening makes it [`FORMAT`].
 const OLDEST: u32 = 3;
 
+/// Where the journal's files are.
+pub(super) const JOURNAL: &str = "journal";
+
 /// Where sled's files are; where they are made; made and whole; and those that they take the place of.
 const SLED: &str = "sled";
 const NURSERY: &str = "sled.new";
@@ -49,7 +52,7 @@ impl Directory {
 
     /// Where the journal's files are.
     pub(super) fn journal(&self) -> PathBuf {
-        self.path.join("journal")
+        self.path.join(JOURNAL)
     }
 
     /// Whether rows were ever kept here.
@@ -132,14 +135,14 @@ impl Directory {
             Some(FORMAT) => Ok(()),
             Some(OLDEST..FORMAT) => self.write_format(files, &path),
             Some(found) => Err(StoreError::Format { found, expected: FORMAT }),
-            None => Err(StoreError::Corrupt(format!("{} does not say a format", path.display()))),
+            None => Err(damaged(&path, "it does not say a format")),
         }
     }
 
     /// The format is on disk before the first row is: a directory with rows and without a format is no crash's doing.
     fn begin_format(&self, files: &dyn Files, path: &Path) -> Result<(), StoreError> {
         if !self.is_new(files)? {
-            return Err(StoreError::Corrupt(format!("{} is missing beside existing data", path.display())));
+            return Err(damaged(path, "it is missing beside existing data"));
         }
         self.write_format(files, path)
     }
@@ -186,6 +189,26 @@ fn lock(files: &dyn Files, directory: &Path) -> Result<File, StoreError> {
         }
         Err(error) => Err(failed(&path, &error)),
     }
+}
+
+/// Lies in a directory that is being made of another one, and is held by whoever makes it.
+pub(super) const UNFINISHED: &str = "UNFINISHED";
+
+/// Whether rows were ever kept in a directory, which a server is to open; nothing is made there for that.
+///
+/// # Errors
+/// [`StoreError::Occupied`] when it is what an interrupted tool has left. [`StoreError::Io`].
+pub(super) fn has_rows(files: &dyn Files, path: &Path) -> Result<bool, StoreError> {
+    let found = match files.list(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        found => found.map_err(|error| failed(path, &error))?,
+    };
+    let has = |name: &str| found.iter().any(|path| path.ends_with(name));
+    if has(UNFINISHED) {
+        let what = "is what an interrupted restore, backup or salvage has left, and not whole";
+        return Err(StoreError::Occupied(format!("{} {what}", path.display())));
+    }
+    Ok(has(SLED) || has(NEXT))
 }
 
 /// A file-system error with the path it is about.

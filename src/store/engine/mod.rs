@@ -148,12 +148,14 @@ impl Engine {
     }
 
     fn open_with(config: &EngineConfig, files: Arc<dyn Files>) -> Result<Engine, StoreError> {
+        if config.makes_new && !directory::has_rows(&*files, &config.path)? {
+            Journal::check_place(&*files, &config.path.join(directory::JOURNAL))?;
+        }
         let directory = Directory::open(&*files, &config.path)?;
         if directory.is_new(&*files)? {
             if !config.makes_new {
                 return Err(directory::damaged(&directory.sled(), "sled's files are not there beside the rest"));
             }
-            Journal::check_place(&*files, &directory.journal())?;
             let nursery = directory.nursery(&*files)?;
             Disk::create(&nursery, config.cache_bytes / 2)?;
             Journal::create(&*files, &directory.journal(), &config.journal())?;

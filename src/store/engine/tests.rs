@@ -42,6 +42,8 @@ struct TestFiles {
     waiting: AtomicUsize,
     /// The disk says that it has no free space.
     full: AtomicBool,
+    /// No file can be made.
+    no_new_files: AtomicBool,
     /// Reading a whole file takes this many milliseconds more.
     slow_ms: AtomicUsize,
     /// Opening sled takes this many milliseconds more.
@@ -109,6 +111,9 @@ impl Files for TestFiles {
     }
 
     fn create(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        if self.no_new_files.load(Ordering::SeqCst) {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
         SystemFiles.create(path, bytes)
     }
 

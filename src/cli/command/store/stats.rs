@@ -41,7 +41,10 @@ fn show(Found { tables, row_bytes, complete, files, dead_share }: &Found) -> std
     }
     print::line(&format!("rows     {}", size(*row_bytes)))?;
     let percent = dead_share * 100.0;
-    print::line(&format!("dead     {percent:.0} % of sled's files; `postrider store compact` gives back most of it"))?;
+    print::line(&format!(
+        "dead     {percent:.0} % of sled's files. It needs up to twice what the rows take: what is above that, \
+         `postrider store compact` gives back"
+    ))?;
     if !complete {
         print::line("There is too little space to move what the journal holds to sled: its rows are not counted.")?;
     }

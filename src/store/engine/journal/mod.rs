@@ -324,6 +324,20 @@ impl Journal {
         Ok(())
     }
 
+    /// Whether the next segment has its slot.
+    pub(super) fn next_is_taken(&self) -> bool {
+        self.next.is_some()
+    }
+
+    /// Takes the slot of the next segment before the active one is full.
+    ///
+    /// # Errors
+    /// [`StoreError::Full`] or [`StoreError::Io`]; the journal is as it was.
+    pub(super) fn take_next(&mut self) -> Result<(), StoreError> {
+        self.next = Some(self.reserve(self.config.segment_bytes())?);
+        Ok(())
+    }
+
     /// Ends the active segment, whatever is in it, so that all of it can be spilled.
     ///
     /// # Errors

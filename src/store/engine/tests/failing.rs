@@ -99,6 +99,25 @@ fn a_panic_on_the_stores_thread_is_a_failure_that_is_told() {
 }
 
 #[test]
+fn a_segment_that_cannot_be_ended_for_want_of_room_is_no_failure() {
+    let directory = tempfile::tempdir().unwrap();
+    let files = Arc::new(TestFiles::default());
+    let engine = open_with(directory.path(), &files);
+    // It has the place of the second from the beginning.
+    assert_eq!(engine.shared().unwrap().end_segment().unwrap(), 1);
+    files.no_new_files.store(true, Ordering::SeqCst);
+    for round in 0..3 {
+        let ended = engine.shared().unwrap().end_segment();
+        assert!(matches!(ended, Err(StoreError::Full(_))), "{ended:?}");
+        block_on(commit_and_wait(&engine, making(&format!("app {round}")))).expect("durable");
+    }
+    assert!(matches!(*engine.health().borrow(), Health::Writing));
+    files.no_new_files.store(false, Ordering::SeqCst);
+    assert_eq!(engine.shared().unwrap().end_segment().unwrap(), 2);
+    block_on(commit_and_wait(&engine, making("in the next"))).expect("durable");
+}
+
+#[test]
 fn a_panic_in_the_middle_of_a_change_is_a_failure_and_nothing_of_the_change_gets_to_the_disk() {
     let directory = tempfile::tempdir().unwrap();
     let engine = super::open(directory.path()).unwrap();

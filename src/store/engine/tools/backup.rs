@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::fresh::Fresh;
 use super::staging::Staging;
-use super::{ToolError, bytes_in, open};
+use super::{ToolError, bytes_in, open, reading};
 use crate::store::StoreError;
 use crate::store::engine::Engine;
 use crate::store::engine::directory::{Directory, failed};
@@ -44,7 +44,7 @@ pub struct BackedUp {
 /// # Errors
 /// As [`Engine::back_up`].
 pub fn back_up(path: &Path, to: &Path, salt: u64, progress: &mut dyn FnMut(u64)) -> Result<BackedUp, ToolError> {
-    open(path, salt)?.back_up(to, progress)
+    reading(path, || open(path, salt)?.back_up(to, progress))
 }
 
 impl Engine {
@@ -70,6 +70,8 @@ impl Engine {
 
         let fresh = Fresh::create(&directory.sled())?;
         let rows = copy_rows(disk, &room, &fresh, progress)?;
+        // On another disk it may have gone on while the store's own got full; then nothing can be moved to sled.
+        room.of_the_store()?;
         segments.wait_for(shared.end_segment()?)?;
         let (spilled, reach, segments) = copying.end()?.finish(files)?;
         forget_names(&fresh)?;
@@ -112,8 +114,13 @@ impl Room<'_> {
         let device = |path: &Path| path.metadata().map(|found| found.dev()).map_err(|error| failed(path, &error));
         let shares_the_disk = device(staging)? == device(&spiller.disk.path())?;
         let room = Room { spiller, shares_the_disk };
-        room.check()?;
+        room.of_the_store()?;
         Ok(room)
+    }
+
+    /// Whether what the journal has can be moved to sled.
+    fn of_the_store(&self) -> Result<(), ToolError> {
+        self.spiller.why_full().map_or(Ok(()), |why| Err(StoreError::Full(why).into()))
     }
 
     fn check(&self) -> Result<(), ToolError> {

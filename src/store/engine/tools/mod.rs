@@ -25,10 +25,10 @@ mod stats;
 use std::fs::Metadata;
 use std::io;
 use std::os::unix::fs::MetadataExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
-use self::staging::UNFINISHED;
-use super::directory::failed;
+use super::directory::{UNFINISHED, damaged, failed};
 use super::files::{Files, SystemFiles};
 use super::{Engine, EngineConfig};
 use crate::store::StoreError;
@@ -88,7 +88,13 @@ fn in_short(error: StoreError) -> String {
 /// # Errors
 /// [`ToolError`]; what is wrong with the rows is in the answer.
 pub fn verify(path: &Path, salt: u64, progress: &mut dyn FnMut(u64)) -> Result<Verified, ToolError> {
-    Ok(open(path, salt)?.verify(progress)?)
+    reading(path, || Ok(open(path, salt)?.verify(progress)?))
+}
+
+/// Does what reads the rows of a store: sled panics over some kinds of damage.
+fn reading<T>(path: &Path, work: impl FnOnce() -> Result<T, ToolError>) -> Result<T, ToolError> {
+    let done = catch_unwind(AssertUnwindSafe(work));
+    done.unwrap_or_else(|_| Err(damaged(&path.join("sled"), "sled cannot read its own files").into()))
 }
 
 /// Opens a store that exists.

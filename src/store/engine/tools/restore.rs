@@ -4,7 +4,7 @@ use std::io;
 use std::path::Path;
 
 use super::staging::Staging;
-use super::{ToolError, config, found, must_hold_a_store};
+use super::{ToolError, config, found, must_hold_a_store, reading};
 use crate::store::StoreError;
 use crate::store::engine::files::{Files, SystemFiles};
 use crate::store::engine::{Engine, Verified};
@@ -30,22 +30,20 @@ pub fn restore(from: &Path, to: &Path, salt: u64, progress: &mut dyn FnMut(u64))
     };
     staging.copy_all(from, &["LOCK"])?;
     drop(lock);
-    let opened = Engine::open(&config(staging.path(), salt)?).map_err(|error| match error {
+    let looked_at = reading(staging.path(), || Ok(Engine::open(&config(staging.path(), salt)?)?.verify(progress)?));
+    let verified = looked_at.map_err(|error| match error {
         // By its own name: the copy is gone when this is read.
-        StoreError::Corrupt(what) => {
+        ToolError::Store(StoreError::Corrupt(what)) => {
             let (copy, backup) = (staging.path().display().to_string(), from.display().to_string());
-            StoreError::Corrupt(what.replace(&copy, &backup))
+            StoreError::Corrupt(what.replace(&copy, &backup)).into()
         }
         other => other,
-    });
-    let engine = opened?;
-    let verified = engine.verify(progress)?;
-    drop(engine);
+    })?;
     if let Some(first) = verified.problems.first() {
         let problems = verified.problem_count;
-        return Err(ToolError::Refused(format!(
+        return Err(ToolError::Store(StoreError::Corrupt(format!(
             "the backup has {problems} problems, the first: {first}; restore an older one, or salvage this one"
-        )));
+        ))));
     }
     staging.finish()?;
     Ok(verified)

@@ -3,12 +3,12 @@
 use std::fs::{File, Permissions};
 use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use super::fresh::sync_all;
 use super::{ToolError, found};
 use crate::store::StoreError;
-use crate::store::engine::directory::failed;
+use crate::store::engine::directory::{UNFINISHED, failed};
 use crate::store::engine::files::Files;
 
 /// What lies in a data directory and is not to be copied: the store's own, which is copied in its own way, and locks.
@@ -16,9 +16,6 @@ const OWN: &[&str] = &["LOCK", "FORMAT", UNFINISHED, "sled", "sled.new", "sled.n
 
 /// What a file system keeps in its uppermost directory, and nobody but root may read.
 const LOST_AND_FOUND: &str = "lost+found";
-
-/// Lies in a directory that is being made, and is held by whoever makes it.
-pub(super) const UNFINISHED: &str = "UNFINISHED";
 
 pub(super) struct Staging<'a> {
     files: &'a dyn Files,
@@ -36,7 +33,12 @@ impl<'a> Staging<'a> {
         let (Some(parent), Some(name)) = (place.parent(), place.file_name()) else {
             return Err(ToolError::Refused(format!("{} is no place for a directory", place.display())));
         };
-        if existing(parent)?.starts_with(existing(from)?) {
+        let (above, mut sources) = (existing(parent)?, vec![existing(from)?]);
+        for path in files.list(from).map_err(|error| failed(from, &error))?.into_iter().filter(|path| path.is_symlink())
+        {
+            sources.push(existing(&path)?);
+        }
+        if sources.iter().any(|source| above.starts_with(source)) {
             let what = format!("is inside {}, which would be copied into itself", from.display());
             return Err(ToolError::Refused(format!(
                 "{} {what}; put it elsewhere, best on another disk",
@@ -93,8 +95,12 @@ impl Drop for Staging<'_> {
 
 /// A place where a directory can get its name at the end.
 fn free_place(files: &dyn Files, place: &Path) -> Result<PathBuf, ToolError> {
-    let place = std::path::absolute(place).map_err(|error| failed(place, &error))?;
+    // Without a slash at its end, which would lead on to where a link does.
+    let place: PathBuf = std::path::absolute(place).map_err(|error| failed(place, &error))?.components().collect();
     let refused = |what: &str| Err(ToolError::Refused(format!("{} {what}", place.display())));
+    if place.components().any(|part| part == Component::ParentDir) {
+        return refused("has .. in it; name it without");
+    }
     let above = place.parent().and_then(|parent| parent.metadata().ok()).map(|found| found.dev());
     match place.symlink_metadata() {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(place),
@@ -136,7 +142,7 @@ fn take(files: &dyn Files, path: &Path, place: &Path) -> Result<File, ToolError>
         Err(error) if error.kind() == io::ErrorKind::NotFound => false,
         found => !found.map_err(|error| failed(path, &error))?.is_empty(),
     };
-    if in_the_way && found(&mark)?.is_none() {
+    if path.is_symlink() || in_the_way && found(&mark)?.is_none() {
         let what = "is in the way: nothing says that an interrupted command left it. Look into it, and move it away";
         return Err(ToolError::Refused(format!("{} {what}", path.display())));
     }

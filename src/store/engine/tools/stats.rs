@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::{ToolError, bytes_in, open};
+use super::{ToolError, bytes_in, open, reading};
 use crate::ids::AppId;
 use crate::store::StoreError;
 use crate::store::engine::keys;
@@ -56,6 +56,10 @@ pub struct Files {
 /// # Errors
 /// [`ToolError`].
 pub fn stats(path: &Path, salt: u64, progress: &mut dyn FnMut(u64)) -> Result<Stats, ToolError> {
+    reading(path, || measure(path, salt, progress))
+}
+
+fn measure(path: &Path, salt: u64, progress: &mut dyn FnMut(u64)) -> Result<Stats, ToolError> {
     let engine = open(path, salt)?;
     let (disk, complete) = match engine.checkpoint() {
         Ok(disk) => (disk, true),

@@ -50,8 +50,7 @@ fn a_directory_of_somebody_elses_stays_as_it_is() {
     // A server makes a store where there is none, but not of what is there.
     let opened = Engine::open(&tiny(&notes)).map(drop);
     assert!(matches!(&opened, Err(StoreError::Occupied(why)) if why.contains("monday.txt")), "{opened:?}");
-    let after = contents(&notes);
-    assert!(before.iter().all(|file| after.contains(file)), "{after:?}");
+    assert_eq!(contents(&notes), before);
 }
 
 #[test]
@@ -130,6 +129,14 @@ fn nothing_is_made_inside_of_what_it_is_made_from() {
         refused(tools::salvage(&from, &to, 7, &mut |_| {}), "copied into itself");
     }
     assert!(!path("data/out").exists() && !path("data/new").exists());
+    // Nor inside of what is taken along because a link leads there.
+    fs::create_dir(path("backups")).unwrap();
+    symlink(path("backups"), path("data/backups")).unwrap();
+    for to in ["backups/monday", "data/backups/monday"] {
+        refused(tools::back_up(&path("data"), &path(to), 7, &mut |_| {}), "copied into itself");
+    }
+    assert_eq!(contents(&path("backups")), []);
+    refused(tools::back_up(&path("data"), &path("nothing/../data/out"), 7, &mut |_| {}), "has .. in it");
 }
 
 #[test]
@@ -152,6 +159,8 @@ fn what_an_interrupted_command_left_is_made_anew_and_what_is_somebodys_is_not_to
     drop(held);
     copy(&path("data"), &unfinished);
     refused(tools::restore(&unfinished, &path("restored"), 7, &mut |_| {}), "not whole");
+    let served = Engine::open(&tiny(&unfinished)).map(drop);
+    assert!(matches!(&served, Err(StoreError::Occupied(why)) if why.contains("not whole")), "{served:?}");
     tools::back_up(&path("data"), &path("backup"), 7, &mut |_| {}).expect("a backup");
     assert!(!unfinished.exists() && !path("backup/UNFINISHED").exists() && !path("backup/novel.txt").exists());
     assert_eq!(inboxes(&path("backup")), before);
@@ -167,6 +176,7 @@ fn a_place_that_a_directory_cannot_take_is_refused_before_the_work() {
     fs::write(path("file"), "").unwrap();
     let mut at_work = |_| panic!("it has begun");
     refused(tools::back_up(&path("data"), &path("link"), 7, &mut at_work), "is a link");
+    refused(tools::back_up(&path("data"), &path("link/"), 7, &mut at_work), "is a link");
     refused(tools::back_up(&path("data"), &path("file"), 7, &mut at_work), "is a file");
     tools::back_up(&path("data"), &path("empty"), 7, &mut |_| {}).expect("an empty directory is as good as none");
 }
@@ -205,7 +215,7 @@ fn on_a_full_disk_nothing_is_begun() {
         assert!(told.contains("too little space") && !told.contains("takes messages again"), "{told}");
     }
     assert_eq!(segments(), before);
-    refused(engine.back_up(&path("backup"), &mut |_| {}), "the space that the store needs");
+    refused(engine.back_up(&path("backup"), &mut |_| {}), "too little space");
     assert!(!path("backup").exists() && !path("backup.unfinished").exists());
     files.full.store(false, Ordering::SeqCst);
     engine.back_up(&path("backup"), &mut |_| {}).expect("there is room again");

@@ -110,10 +110,48 @@ fn where_sled_has_cut_its_files_off_it_is_told() {
             assert_eq!(inboxes(&to), before, "a bit at byte {offset}: {salvaged:?}");
         }
         lost += u32::from(!salvaged.is_whole());
-        fs::remove_dir_all(&from).unwrap();
+        assert_eq!(salvaged.damage_count == 0, salvaged.is_whole(), "{salvaged:?}");
         fs::remove_dir_all(&to).unwrap();
+        fs::remove_dir_all(&from).unwrap();
     }
     assert!(lost > 5, "{lost}");
+}
+
+#[test]
+fn what_sled_has_cut_off_is_not_compacted_to_what_looks_sound() {
+    let directory = super::super::in_memory();
+    let path = |name: &str| directory.path().join(name);
+    let world = World::around(Arc::new(Engine::open(&super::super::config(&path("data"))).unwrap()));
+    let (alice, _bob) = (world.attach("alice", "phone"), world.attach("bob", "phone"));
+    for id in 1..=900 {
+        world.acked(&alice, id, "bob", &format!("message {id} {}", "long ".repeat(300)));
+    }
+    drop(world);
+    tools::compact(&path("data"), 7, &mut |_| {}).unwrap();
+    let length = fs::metadata(path("data/sled/db")).unwrap().len();
+    let (mut opened, mut refused) = (0, 0);
+    for offset in (1_003..length).step_by(length as usize / 40) {
+        let from = path("damaged");
+        copy(&path("data"), &from);
+        let mut bytes = fs::read(from.join("sled/db")).unwrap();
+        bytes[offset as usize] ^= 1;
+        fs::write(from.join("sled/db"), bytes).unwrap();
+        let opens = tools::verify(&from, 7, &mut |_| {}).is_ok();
+        opened += u32::from(opens);
+        let done = tools::compact(&from, 7, &mut |_| {}).is_ok();
+        if done {
+            let world = world_at(&from);
+            let inbox = world.inbox(&world.attach("bob", "phone"));
+            assert_eq!(inbox.len(), 900, "a bit at byte {offset} of {length}");
+        }
+        refused += u32::from(opens && !done);
+        fs::remove_dir_all(&from).unwrap();
+    }
+    assert!(opened > 5 && refused > 0, "{opened} {refused}");
+}
+
+fn world_at(path: &Path) -> World {
+    World::around(Arc::new(Engine::open(&super::super::config(path)).unwrap()))
 }
 
 #[test]

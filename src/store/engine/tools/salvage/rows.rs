@@ -78,6 +78,7 @@ pub(super) fn save(
         }
         Err(_) => {
             salvaged.damaged(format!("{}: sled's files cannot be read to their end", place.display()));
+            lose_all(salvaged);
             if fresh.has(&keys::spilled())? { Sled::OfUnknownSegments } else { Sled::Lost }
         }
     };
@@ -88,8 +89,8 @@ pub(super) fn save(
 }
 
 fn lose_all(salvaged: &mut Salvaged) {
-    let what = "all that was in sled's files is lost: users, devices and messages that the journal does not have any more; \
-                restore a backup if there is one";
+    let what = "all that was in sled's files and was not found is lost: users, devices and messages that the journal does not have \
+                any more; restore a backup if there is one";
     salvaged.lost(Loss { what: what.to_owned(), ..Loss::default() });
 }
 
