@@ -228,3 +228,20 @@ fn on_a_full_disk_nothing_is_begun() {
     drop(engine);
     is_sound(&path("backup"));
 }
+
+#[test]
+fn root_makes_no_files_in_a_store_of_somebody_elses() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let (data, out) = (directory.path().join("data"), directory.path().join("out"));
+    let before = written(&data);
+    std::os::unix::fs::chown(data.join("FORMAT"), Some(1000), None).unwrap();
+    let told = "belongs to user 1000";
+    refused(tools::verify(&data, 7, &mut |_| {}), told);
+    refused(tools::stats(&data, 7, &mut |_| {}), told);
+    refused(tools::compact(&data, 7, &mut |_| {}), told);
+    refused(tools::back_up(&data, &out, 7, &mut |_| {}), told);
+    assert_eq!(inboxes(&data), before);
+}
