@@ -11,7 +11,7 @@ use crate::store::StoreError;
 use crate::store::engine::directory::{Directory, damaged};
 use crate::store::engine::disk::Disk;
 use crate::store::engine::files::{Files, SystemFiles};
-use crate::store::engine::rows::{Number, unseal};
+use crate::store::engine::rows::Reach;
 use crate::store::engine::{Verified, keys};
 
 /// What compacting has brought.
@@ -29,7 +29,7 @@ pub struct Compacted {
 /// moment leaves the old or the new. Takes as much free space as the live rows need. `progress` is told the rows copied.
 ///
 /// # Errors
-/// [`ToolError`]; the store is as it was. [`crate::store::StoreError::Corrupt`] when a row is not what was written.
+/// [`ToolError`]; the store is as it was. [`crate::store::StoreError::Corrupt`] when something is wrong with the rows.
 pub fn compact(path: &Path, salt: u64, progress: &mut dyn FnMut(u64)) -> Result<Compacted, ToolError> {
     reading(path, || compact_with(Arc::new(SystemFiles), path, salt, progress))
 }
@@ -51,12 +51,7 @@ pub(in crate::store::engine) fn compact_with(
     let directory = Directory::open(&*files, path)?;
     let nursery = directory.nursery(&*files)?;
     let disk = Disk::open(Arc::clone(&files), directory, config(path, salt)?.cache_bytes / 2)?;
-    let copied = copy_rows(&*files, &disk, &nursery, progress).and_then(|(rows, spilled)| {
-        // The last but one of all rows: sled may have lost what is before it, and that without a word.
-        let is_whole = spilled == disk.spilled()?;
-        if is_whole { Ok(rows) } else { Err(damaged(&path.join("sled"), "not all of it can be read")) }
-    });
-    let rows = copied.inspect_err(|_| {
+    let rows = copy_rows(&*files, &disk, &nursery, progress).inspect_err(|_| {
         // If it stays, the next opening removes it.
         let _ = files.remove_directory(&nursery);
     })?;
@@ -84,22 +79,20 @@ fn must_be_in_place(path: &Path) -> Result<(), ToolError> {
     Ok(())
 }
 
-/// Returns how many there are, and which segment of the journal they say is in sled.
-fn copy_rows(
-    files: &dyn Files,
-    disk: &Disk,
-    nursery: &Path,
-    progress: &mut dyn FnMut(u64),
-) -> Result<(u64, u64), StoreError> {
+/// Returns how many there are.
+fn copy_rows(files: &dyn Files, disk: &Disk, nursery: &Path, progress: &mut dyn FnMut(u64)) -> Result<u64, StoreError> {
     let fresh = Fresh::create(nursery)?;
-    let (mut rows, mut spilled) = (0, 0);
+    let mut rows = 0;
     for row in disk.scan_all() {
         let (key, value) = row?;
         fresh.copy(&key, &value, &mut rows, progress)?;
-        if *key == *keys::spilled() {
-            spilled = unseal::<Number>(&key, value)?.0;
-        }
+    }
+    // Where sled has lost pages it may end early, and without a word. These come last, or nearly.
+    let lacks_spilled = disk.spilled()? > 0 && !fresh.has(&keys::spilled())?;
+    let lacks_reach = disk.reach()? != Reach::default() && !fresh.has(&keys::reach())?;
+    if lacks_spilled || lacks_reach {
+        return Err(damaged(&disk.path(), "not all of its rows can be read"));
     }
     fresh.close(files)?;
-    Ok((rows, spilled))
+    Ok(rows)
 }
