@@ -276,7 +276,7 @@ impl Server {
     /// # Errors
     /// When the store has failed, or cannot be closed in order.
     pub async fn run_until_signal(self, signals: StopSignals) -> Result<(), RunError> {
-        let StopSignals { mut terminate, mut interrupt, .. } = signals;
+        let StopSignals { mut terminate, mut interrupt } = signals;
         let failure = tokio::select! {
             _ = terminate.recv() => None,
             _ = interrupt.recv() => None,

@@ -51,7 +51,7 @@ use self::committer::{Committer, Done, Shared};
 use self::directory::Directory;
 use self::disk::Disk;
 use self::files::{Files, SystemFiles};
-use self::journal::{Journal, JournalConfig, Segments};
+use self::journal::{Journal, JournalConfig};
 use self::spill::Spiller;
 use self::state::State;
 pub use self::verify::Verified;
@@ -130,9 +130,6 @@ pub struct Engine {
 
 /// What lives until the store is closed.
 struct Spilling {
-    shared: Arc<Shared>,
-    segments: Arc<Segments>,
-    disk: Arc<Disk>,
     spiller: Arc<Spiller>,
     thread: JoinHandle<()>,
 }
@@ -170,11 +167,10 @@ impl Engine {
         // Half a segment is kept for what is queued when the other half is full, and content may be written twice.
         let queue_bytes = config.queue_bytes.min(journal.segment_bytes() / 5);
         let shared = Arc::new(Shared::new(state, queue_bytes, config.serves_after_failure));
-        let segments = journal.segments();
         let spiller = Arc::new(Spiller {
             shared: Arc::clone(&shared),
-            segments: Arc::clone(&segments),
-            disk: Arc::clone(&disk),
+            segments: journal.segments(),
+            disk,
             files,
             segment_bytes: journal.segment_bytes() as u64,
             reserve_bytes: config.reserve_bytes,
@@ -188,11 +184,7 @@ impl Engine {
             })
             .map_err(|error| StoreError::Io(error.to_string()))?;
         let health = shared.health();
-        Ok(Engine {
-            committer,
-            health,
-            spilling: RwLock::new(Some(Spilling { shared, segments, disk, spiller, thread })),
-        })
+        Ok(Engine { committer, health, spilling: RwLock::new(Some(Spilling { spiller, thread })) })
     }
 
     /// Looks at every row: its checksum, and whether it fits the others. What the journal has is moved to sled first.
@@ -211,32 +203,32 @@ impl Engine {
     /// # Errors
     /// [`StoreError::Full`] when there is no room for that; nothing was begun then.
     fn checkpoint(&self) -> Result<Arc<Disk>, StoreError> {
-        let (spiller, disk) = self.open_parts(|open| (Arc::clone(&open.spiller), Arc::clone(&open.disk)))?;
+        let spiller = self.spiller()?;
         if let Some(why) = spiller.why_full() {
             return Err(StoreError::Full(why));
         }
-        let Spiller { shared, segments, .. } = &*spiller;
+        let Spiller { shared, segments, disk, .. } = &*spiller;
         // Each look at a store that rests would make another segment.
         let is_at_rest = !shared.core().state.has_changed_in_segment();
         match segments.newest_filled() {
             newest if is_at_rest => newest.map_or(Ok(()), |newest| segments.wait_for(newest))?,
             _ => segments.wait_for(shared.end_segment()?)?,
         }
-        Ok(disk)
+        Ok(Arc::clone(disk))
     }
 
     /// The rows in sled, as they are.
     fn disk(&self) -> Result<Arc<Disk>, StoreError> {
-        self.open_parts(|open| Arc::clone(&open.disk))
-    }
-
-    fn open_parts<T>(&self, parts: impl FnOnce(&Spilling) -> T) -> Result<T, StoreError> {
-        let spilling = self.spilling.read().unwrap_or_else(PoisonError::into_inner);
-        spilling.as_ref().map(parts).ok_or(StoreError::Closed)
+        self.spiller().map(|spiller| Arc::clone(&spiller.disk))
     }
 
     fn shared(&self) -> Result<Arc<Shared>, StoreError> {
-        self.open_parts(|open| Arc::clone(&open.shared))
+        self.spiller().map(|spiller| Arc::clone(&spiller.shared))
+    }
+
+    fn spiller(&self) -> Result<Arc<Spiller>, StoreError> {
+        let spilling = self.spilling.read().unwrap_or_else(PoisonError::into_inner);
+        spilling.as_ref().map(|spilling| Arc::clone(&spilling.spiller)).ok_or(StoreError::Closed)
     }
 
     /// Reads are short and rarely leave the memory: they run where they are asked for.
@@ -250,13 +242,14 @@ impl Engine {
     /// Lets the spill end where it is, and gives the files free.
     fn stop(&self) {
         let taken = self.spilling.write().unwrap_or_else(PoisonError::into_inner).take();
-        let Some(Spilling { shared, segments, disk, spiller, thread }) = taken else { return };
-        segments.close();
+        let Some(Spilling { spiller, thread }) = taken else { return };
+        spiller.segments.close();
         // The last handle of a store may be dropped by a completion, on a thread that this one waits for.
         if thread.thread().id() != thread::current().id() {
             let _ = thread.join();
         }
-        drop((shared, spiller));
+        let disk = Arc::clone(&spiller.disk);
+        drop(spiller);
         // Reads that are under way, on other threads, end by themselves.
         while Arc::strong_count(&disk) > 1 {
             thread::yield_now();

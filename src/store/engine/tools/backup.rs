@@ -7,7 +7,6 @@
 
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::sync::Arc;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -54,7 +53,7 @@ impl Engine {
     /// # Errors
     /// [`ToolError`]; no backup is there then. One at a time can be made.
     pub fn back_up(&self, to: &Path, progress: &mut dyn FnMut(u64)) -> Result<BackedUp, ToolError> {
-        let spiller = self.open_parts(|open| Arc::clone(&open.spiller))?;
+        let spiller = self.spiller()?;
         let Spiller { shared, segments, disk, .. } = &*spiller;
         let files = &SystemFiles;
         let data = disk.path().parent().map(Path::to_owned).unwrap_or_default();
